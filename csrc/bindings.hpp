@@ -1,0 +1,6 @@
+// Every source file that is visible from Python declares its bind function here; module.cpp calls them.
+#pragma once
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+namespace py = pybind11;

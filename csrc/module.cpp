@@ -1,0 +1,6 @@
+// The extension kpg_fast._C: one function a source file adds its bindings.
+#include "bindings.hpp"
+
+PYBIND11_MODULE(_C, m) {
+    m.doc() = "CPU parts of kpg_fast: the parameter store and the hot loops";
+}

@@ -1,0 +1,44 @@
+"""Every environment by name: ``make("smax/2s3z", num_envs=128, seed=0)``."""
+
+from importlib import import_module
+from typing import Any
+
+from kpg_fast.envs.vec_env import EnvSpec, StepArrays, VecEnv
+from kpg_fast.errors import unknown_name
+
+__all__ = ["EnvSpec", "StepArrays", "VecEnv", "families", "make"]
+
+# Family -> module with `make_env(name, num_envs, seed, device, **options)` and `names()`; imported on first use, so
+# that a user of one family needs the dependencies of that family alone.
+_FAMILIES = {
+    "smax": "kpg_fast.envs.smax",
+    "toy": "kpg_fast.envs.toy",
+    "mamujoco": "kpg_fast.envs.mamujoco",
+    "smac": "kpg_fast.envs.smac",
+}
+
+
+def families() -> list[str]:
+    """The names that may stand before the slash."""
+    return sorted(_FAMILIES)
+
+
+def make(name: str, num_envs: int, seed: int = 0, device: str = "cpu", **options: Any) -> VecEnv:
+    """Build a batch of environments.
+
+    Args:
+        name: ``family/scenario``, e.g. ``smax/2s3z`` or ``smax/6z_vs_24zg``.
+        num_envs: how many games are stepped together.
+        seed: the same seed gives the same episodes, whatever the batch or the number of threads.
+        device: ``cpu`` or ``cuda``.
+        options: passed to the family; an unknown one is a ``UsageError`` that names the nearest.
+
+    Raises:
+        UsageError: unknown family, scenario or option, or ``num_envs < 1``.
+    """
+    family, _, scenario = name.partition("/")
+    if family not in _FAMILIES:
+        raise unknown_name("environment family", family, _FAMILIES, "Names look like smax/2s3z.")
+    module = import_module(_FAMILIES[family])
+    env: VecEnv = module.make_env(scenario, num_envs, seed, device, **options)
+    return env

@@ -1,0 +1,25 @@
+"""The compiled part. The rest of the project's metadata is in pyproject.toml."""
+
+from glob import glob
+
+from pybind11.setup_helpers import ParallelCompile, Pybind11Extension, build_ext
+from setuptools import find_packages, setup
+
+ParallelCompile("NPY_NUM_BUILD_JOBS", default=2, needs_recompile=lambda obj, src: True).install()
+
+# No -march=native: a file that wants a wider instruction set says so by a target pragma and is chosen at run time.
+# libgomp is the one torch has already loaded, so both share one pool of threads.
+extension = Pybind11Extension(
+    "kpg_fast._C",
+    sorted(glob("csrc/*.cpp")),
+    include_dirs=["csrc"],
+    cxx_std=17,
+    extra_compile_args=["-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"],
+    extra_link_args=["-fopenmp"],
+)
+
+setup(
+    packages=find_packages(include=["kpg_fast*"]),
+    ext_modules=[extension],
+    cmdclass={"build_ext": build_ext},
+)
