@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, cast, get_args, get_origin
 
 from kpg_fast.errors import UsageError, unknown_name
 
@@ -109,7 +109,7 @@ class Config:
             raise unknown_name("preset", str(preset), PRESETS)
         settings = dataclasses.replace(PRESETS[preset], **{k: v for k, v in values.items() if k in of_settings})
         config = cls(
-            algorithm=algorithm,  # type: ignore[arg-type]  (checked below)
+            algorithm=cast(Algorithm, algorithm),
             env=env,
             settings=settings,
             **{k: v for k, v in values.items() if k in own},

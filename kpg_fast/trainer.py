@@ -1,0 +1,50 @@
+"""What the run loop needs of an algorithm: update, evaluate, and everything an exact resume needs."""
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from kpg_fast.config import Config
+from kpg_fast.errors import UsageError
+
+
+class Trainer(Protocol):
+    """One algorithm on one environment. Built from a ``Config``; knows no files, no terminal."""
+
+    config: Config
+    facts: dict[str, str]
+    """What every result must name: flavour, engine, versions."""
+    updates: int
+    """Updates done."""
+    num_updates: int
+    """Updates of the whole run."""
+    env_steps: int
+    """Environment steps done (sum over environments)."""
+
+    def update(self) -> dict[str, float]:
+        """Roll out, update once, and return this update's metrics."""
+
+    def evaluate(self, episodes: int) -> dict[str, float]:
+        """Play greedy episodes on fresh environments: ``eval/win_rate``, ``eval/return_mean``, ``eval/length_mean``."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything with a shape that an exact resume needs: parameters, optimiser, hidden states, environments."""
+
+    def counters(self) -> dict[str, Any]:
+        """The rest of it as JSON values."""
+
+    def restore(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
+        """Continue exactly where ``tensors`` and ``counters`` were taken; ``UsageError`` on other names or shapes."""
+
+    def close(self) -> None:
+        """Release the environments."""
+
+
+def make_trainer(config: Config) -> Trainer:
+    """Build the trainer of ``config.algorithm``."""
+    config.check()
+    if config.algorithm == "k-mappo":
+        from kpg_fast.k_mappo import KMappoTrainer
+
+        return KMappoTrainer(config)
+    raise UsageError(f"algorithm {config.algorithm!r} cannot be trained")
