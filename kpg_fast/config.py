@@ -49,11 +49,10 @@ class KMappo:
     """Append a one-hot agent id to the actor's observation (the critic always has it)."""
     optimizer: OptimizerName = "adam"
     level1_others: Literal["base", "current"] = "base"
-    """What level 1 takes the others to do: nothing (M_i = 1, plain MAPPO) or their current policies."""
+    """What level 1 takes the others to do: nothing new (M_i = 1, plain MAPPO) or their current policies. ``current``
+    with ``levels = 1`` is the control "joint-ratio MAPPO without lookahead"."""
     clip_mode: ClipMode = "product"
     """What is clipped: the joint ratio R_i, only the own ratio, or M_i first and then the product."""
-    joint_ratio: bool = False
-    """Control: M_i from the current policies at every level and no lookahead (needs ``levels = 1``)."""
     mask_dead: bool = True
     """Leave rows of dead agents out of the losses (JaxMARL counts them)."""
 
@@ -144,8 +143,6 @@ class Config:
                 f"total_steps = {self.total_steps} is less than one rollout of num_envs * num_steps = "
                 f"{s.num_envs * s.num_steps}"
             )
-        if s.joint_ratio and self.levels != 1:
-            raise UsageError(f"joint_ratio is a control without lookahead: levels must be 1, not {self.levels}")
 
     @property
     def num_updates(self) -> int:
