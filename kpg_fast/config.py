@@ -30,13 +30,17 @@ class KMappo:
     num_minibatches: int = 4
     """Minibatches a pass; whole environments, so it divides ``num_envs``."""
     gamma: float = 0.99
+    """Discount of a step."""
     gae_lambda: float = 0.95
+    """Weight of longer returns in generalised advantage estimation."""
     clip_eps: float = 0.2
     """Half-width of the interval the joint ratio is clipped to, and of the value clip."""
     clip_eps_others: float = 0.2
     """Half-width of the interval M_i is clamped to in clip mode ``double``."""
     ent_coef: float = 0.0
+    """Weight of the entropy bonus."""
     vf_coef: float = 0.5
+    """Weight of the value loss."""
     max_grad_norm: float = 0.25
     """Global norm each actor's (and the critic's) gradient is clipped to."""
     hidden: int = 128
@@ -71,11 +75,13 @@ class Config:
     """K: 1 is the base algorithm."""
     seed: int = 0
     preset: Preset = "jaxmarl"
+    """Where the settings that are not given come from; see ``kpg-fast list``."""
     total_steps: int = 1_000_000
     """Environment steps of the whole run, rounded down to whole rollouts."""
     env_options: tuple[str, ...] = ()
     """Options of the environment as ``name=value``, e.g. ``flavour=jaxmarl attack_mode=random``."""
     precision: Precision = "fp32"
+    """Of the products: all float32, bf16 in the levels below K alone, or bf16."""
     device: Literal["cpu", "cuda"] = "cpu"
     run_dir: str | None = None
     """Where the run is kept; by default a new directory under ``runs/``."""

@@ -1,10 +1,12 @@
 """What the run loop needs of an algorithm: update, evaluate, and everything an exact resume needs."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from kpg_fast.config import Config
+from kpg_fast.envs import VecEnv
 from kpg_fast.errors import UsageError
 
 
@@ -18,14 +20,20 @@ class Trainer(Protocol):
     """Updates done."""
     num_updates: int
     """Updates of the whole run."""
-    env_steps: int
-    """Environment steps done (sum over environments)."""
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps done (sum over environments)."""
 
     def update(self) -> dict[str, float]:
         """Roll out, update once, and return this update's metrics."""
 
-    def evaluate(self, episodes: int) -> dict[str, float]:
-        """Play greedy episodes on fresh environments: ``eval/win_rate``, ``eval/return_mean``, ``eval/length_mean``."""
+    def evaluate(self, episodes: int, watch: Callable[[VecEnv], None] | None = None) -> dict[str, float]:
+        """Play greedy episodes on fresh environments: ``eval/win_rate``, ``eval/return_mean``, ``eval/length_mean``.
+
+        ``watch`` is called with the environments before every step (to draw them). Training is not touched: the next
+        :meth:`update` does the same as without the evaluation.
+        """
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything with a shape that an exact resume needs: parameters, optimiser, hidden states, environments."""
@@ -44,7 +52,7 @@ def make_trainer(config: Config) -> Trainer:
     """Build the trainer of ``config.algorithm``."""
     config.check()
     if config.algorithm == "k-mappo":
-        from kpg_fast.k_mappo import KMappoTrainer
+        from kpg_fast.k_mappo_trainer import KMappoTrainer
 
         return KMappoTrainer(config)
     raise UsageError(f"algorithm {config.algorithm!r} cannot be trained")
