@@ -1,0 +1,203 @@
+"""K-MAPPO on one environment: rollouts, updates, evaluation, and all that an exact resume needs."""
+
+from collections import defaultdict
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kpg_fast.config import Config
+from kpg_fast.envs import EnvSpec, StepArrays, make
+from kpg_fast.errors import UsageError
+from kpg_fast.k_mappo import Actor, Critic, KMappo, Minibatch
+from kpg_fast.learner import Learner
+from kpg_fast.networks import Network
+from kpg_fast.rollout import EpisodeTracker, Rollout, summarise
+
+_M_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_EVALUATION_SEED = 1_000_003  # added to a run's seed: its evaluation plays other episodes than its training
+_EVALUATION_ENVS = 128
+
+
+def build_actor(config: Config, spec: EnvSpec, dtype: torch.dtype) -> Actor:
+    """The actors of a run with their optimiser, uninitialised."""
+    s, n = config.settings, spec.num_agents
+    ids = n if s.agent_id and s.shared_actor else 0
+    network = Network(spec.obs_size, s.hidden, spec.num_actions, s.recurrent, 0.01, ids, config.precision)
+    groups = 1 if s.shared_actor else n
+    learner = Learner(network.shapes(), groups, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype)
+    return Actor(network, learner, n, config.seed)
+
+
+def build_critic(config: Config, spec: EnvSpec, dtype: torch.dtype) -> Critic:
+    """The critic of a run with its optimiser, uninitialised."""
+    s, n = config.settings, spec.num_agents
+    network = Network(spec.state_size, s.hidden, 1, s.recurrent, 1.0, n, config.precision)
+    return Critic(network, Learner(network.shapes(), 1, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype), n)
+
+
+class KMappoTrainer:
+    """See :class:`kpg_fast.trainer.Trainer`. ``dtype`` float64 is for tests: every operation in double precision."""
+
+    def __init__(self, config: Config, dtype: torch.dtype = torch.float32) -> None:
+        self.config, self.dtype = config, dtype
+        s = config.settings
+        self.env = make(config.env, s.num_envs, config.seed, config.device, **config.options())
+        spec = self.env.spec
+        self.facts = dict(spec.facts)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.actor, self.critic = build_actor(config, spec, dtype), build_critic(config, spec, dtype)
+        self.actor.network.initialise(self.actor.learner.theta, self.generator)
+        self.critic.network.initialise(self.critic.learner.theta, self.generator)
+        self.actor.begin(s.num_envs)
+        self.critic.begin(s.num_envs)
+        self.algorithm = KMappo(config, self.actor, self.critic)
+        self.rollout = Rollout.allocate(spec, s.num_steps)
+        self.rollout.begin(self.env)
+        self.episodes = EpisodeTracker.allocate(s.num_envs)
+        self.updates, self.num_updates = 0, config.num_updates
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps done, over all environments."""
+        return self.updates * self.config.settings.num_steps * self.config.settings.num_envs
+
+    def update(self) -> dict[str, float]:
+        """Roll out, then several passes of minibatch updates over it."""
+        s = self.config.settings
+        lr = s.lr * (1 - self.updates / self.num_updates) if s.anneal_lr else s.lr
+        self.actor.learner.lr = self.critic.learner.lr = lr
+        actor_hidden, critic_hidden = self.actor.hidden, self.critic.hidden
+        metrics = self.rollout.collect(self.env, self.actor, self.updates * s.num_steps)
+        metrics |= self.episodes.follow(self.rollout)
+        values, last_values = self.critic.evaluate(self.rollout)
+        advantage, returns = self.algorithm.advantages(self.rollout, values, last_values)
+        whole = Minibatch(
+            self.rollout,
+            actor_hidden,
+            critic_hidden,
+            values[:-1],
+            advantage,
+            returns,
+            self.algorithm.mask(self.rollout),
+        )
+        metrics |= self._learn(whole)
+        metrics["explained_variance"] = _explained_variance(values[:-1], returns)
+        metrics["lr"] = lr
+        self.updates += 1
+        return metrics
+
+    def _learn(self, whole: Minibatch) -> dict[str, float]:
+        s = self.config.settings
+        sums: dict[str, Any] = defaultdict(float)
+        for _ in range(s.num_epochs):
+            for envs in torch.randperm(s.num_envs, generator=self.generator).chunk(s.num_minibatches):
+                measured = self.algorithm.update(whole.select(envs, self.actor.learner.groups, self.dtype))
+                last_m = measured.pop("log_m")
+                for name, value in measured.items():
+                    sums[name] += value
+        count = s.num_epochs * s.num_minibatches
+        metrics = {n: float(v) if n.startswith("time/") else float(v) / count for n, v in sums.items()}
+        return metrics | _level_metrics(metrics, last_m, self.config.levels)
+
+    @torch.no_grad()
+    def evaluate(self, episodes: int) -> dict[str, float]:
+        """Greedy episodes on fresh environments, the same number from each; the run goes on as if nothing happened."""
+        envs = min(episodes, _EVALUATION_ENVS)
+        env = make(
+            self.config.env,
+            envs,
+            self.config.seed + _EVALUATION_SEED,
+            self.config.device,
+            **self.config.options(),
+        )
+        try:
+            return {f"eval/{k}": v for k, v in self._play(env, -(-episodes // envs)).items()}
+        finally:
+            env.close()
+
+    def _play(self, env: Any, per_env: int) -> dict[str, float]:
+        spec: EnvSpec = env.spec
+        player = Actor(self.actor.network, self.actor.learner, spec.num_agents, self.config.seed)
+        player.begin(spec.num_envs)
+        out, tracker = StepArrays.empty(spec), EpisodeTracker.allocate(spec.num_envs)
+        env.reset(out)
+        out.valid[:] = True
+        left = torch.full((spec.num_envs,), per_env)
+        reset = torch.ones(spec.num_envs, dtype=torch.bool)
+        ended = []
+        counter = 0
+        while (left > 0).any():
+            action, _ = player.act(
+                torch.from_numpy(out.obs), torch.from_numpy(out.avail_actions), reset, counter, greedy=True
+            )
+            env.step(action.numpy(), out)
+            counted = left.numpy() > 0
+            result = tracker.step(out, counted)
+            ended.append(result)
+            over = out.terminated | out.truncated
+            left -= torch.from_numpy(over & out.valid)
+            reset = torch.from_numpy(over)
+            counter += 1
+        return summarise(ended)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See :class:`kpg_fast.trainer.Trainer`."""
+        tensors = {f"env/{name}": torch.as_tensor(value) for name, value in self.env.state_dict().items()}
+        for name, part in (("actor", self.actor), ("critic", self.critic)):
+            tensors |= {f"{name}/{slot}": value for slot, value in part.learner.tensors().items()}
+            tensors[f"{name}/hidden"] = part.hidden
+        tensors["generator"] = self.generator.get_state()
+        return tensors | self.rollout.tensors() | self.episodes.tensors()
+
+    def counters(self) -> dict[str, Any]:
+        """See :class:`kpg_fast.trainer.Trainer`."""
+        return {
+            "updates": self.updates,
+            "actor_steps": self.actor.learner.steps,
+            "critic_steps": self.critic.learner.steps,
+        }
+
+    def restore(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
+        """See :class:`kpg_fast.trainer.Trainer`."""
+        mine = self.tensors()
+        for name in sorted(mine.keys() | tensors.keys()):
+            if name not in tensors or name not in mine:
+                where = "missing from" if name not in tensors else "unknown to"
+                raise UsageError(f"{name} is {where} the {'checkpoint' if name not in tensors else 'run'}")
+            if mine[name].shape != tensors[name].shape:
+                raise UsageError(
+                    f"{name} has shape {tuple(tensors[name].shape)} in the checkpoint; this run needs "
+                    f"{tuple(mine[name].shape)}"
+                )
+        self.env.load_state_dict({n[4:]: t.numpy() for n, t in tensors.items() if n.startswith("env/")})
+        self.generator.set_state(tensors["generator"])
+        for name, target in mine.items():
+            if not name.startswith("env/") and name != "generator":
+                target.copy_(tensors[name])
+        self.updates = counters["updates"]
+        self.actor.learner.steps = counters["actor_steps"]
+        self.critic.learner.steps = counters["critic_steps"]
+
+    def close(self) -> None:
+        """Release the environments."""
+        self.env.close()
+
+
+def _explained_variance(values: Tensor, returns: Tensor) -> float:
+    variance = returns.var()
+    return float("nan") if variance == 0 else float(1 - (returns - values).var() / variance)
+
+
+def _level_metrics(metrics: dict[str, float], log_m: Tensor | None, levels: int) -> dict[str, float]:
+    """The contraction ratio (the largest Delta_{k+1} / Delta_k) and quantiles of the last minibatch's M_i."""
+    result = {}
+    deltas = [metrics[f"delta/{k}"] for k in range(1, levels + 1)]
+    ratios = [after / before for before, after in pairwise(deltas) if before > 0]
+    if ratios:
+        result["contraction_ratio"] = max(ratios)
+    if log_m is not None:
+        quantiles = torch.quantile(log_m.float().flatten(), torch.tensor(_M_QUANTILES)).exp()
+        result |= {f"m/q{int(100 * q):02d}": float(v) for q, v in zip(_M_QUANTILES, quantiles, strict=True)}
+    return result

@@ -1,0 +1,173 @@
+"""T steps of E environments with the current policy, kept in preallocated memory.
+
+Axes are [T, E, N, ...] everywhere; arrays with one more step in front end with what the next rollout begins with.
+"""
+
+from dataclasses import dataclass, field, fields
+from time import perf_counter
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kpg_fast.envs import EnvSpec, StepArrays, VecEnv
+
+
+class Policy(Protocol):
+    """Chooses actions for all agents of all environments and remembers what recurrence needs."""
+
+    def act(
+        self, obs: Tensor, avail_actions: Tensor, reset: Tensor, counter: int, greedy: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Actions [E, N] int32 and their log-probabilities [E, N] from obs [E, N, O] and reset [E] bool."""
+
+
+@dataclass
+class Rollout:
+    """The memory of one rollout; every field says its shape."""
+
+    obs: Tensor  # [T+1, E, N, O]
+    state: Tensor  # [T+1, E, S]
+    avail_actions: Tensor  # [T+1, E, N, A] bool
+    alive: Tensor  # [T+1, E, N] bool
+    reset: Tensor  # [T+1, E] bool: an episode begins here
+    action: Tensor  # [T, E, N] int32
+    log_prob: Tensor  # [T, E, N]
+    reward: Tensor  # [T, E]
+    terminated: Tensor  # [T, E] bool
+    truncated: Tensor  # [T, E] bool
+    won: Tensor  # [T, E] bool
+    valid: Tensor  # [T, E] bool
+    last_state: Tensor  # [T, E, S], where an episode was truncated
+    steps: list[StepArrays] = field(default_factory=list)
+    """Where step t of the environment writes: views of the above."""
+
+    @classmethod
+    def allocate(cls, spec: EnvSpec, num_steps: int) -> "Rollout":
+        """Allocate for ``num_steps`` = T steps of ``spec``."""
+        t, e, n = num_steps, spec.num_envs, spec.num_agents
+        rollout = cls(
+            obs=torch.zeros(t + 1, e, n, spec.obs_size),
+            state=torch.zeros(t + 1, e, spec.state_size),
+            avail_actions=torch.ones(t + 1, e, n, spec.num_actions, dtype=torch.bool),
+            alive=torch.ones(t + 1, e, n, dtype=torch.bool),
+            reset=torch.ones(t + 1, e, dtype=torch.bool),
+            action=torch.zeros(t, e, n, dtype=torch.int32),
+            log_prob=torch.zeros(t, e, n),
+            reward=torch.zeros(t, e),
+            terminated=torch.zeros(t, e, dtype=torch.bool),
+            truncated=torch.zeros(t, e, dtype=torch.bool),
+            won=torch.zeros(t, e, dtype=torch.bool),
+            valid=torch.ones(t, e, dtype=torch.bool),
+            last_state=torch.zeros(t, e, spec.state_size),
+        )
+        scratch = StepArrays.empty(spec)
+        rollout.steps = [rollout._step_arrays(index, scratch) for index in range(t)]
+        return rollout
+
+    def _step_arrays(self, t: int, scratch: StepArrays) -> StepArrays:
+        return StepArrays(
+            obs=self.obs[t + 1].numpy(),
+            state=self.state[t + 1].numpy(),
+            avail_actions=self.avail_actions[t + 1].numpy(),
+            alive=self.alive[t + 1].numpy(),
+            reward=self.reward[t].numpy(),
+            terminated=self.terminated[t].numpy(),
+            truncated=self.truncated[t].numpy(),
+            won=self.won[t].numpy(),
+            valid=self.valid[t].numpy(),
+            last_obs=scratch.last_obs,
+            last_state=self.last_state[t].numpy(),
+        )
+
+    def begin(self, env: VecEnv) -> None:
+        """Reset the environments so that the first rollout can follow."""
+        first = StepArrays.empty(env.spec)
+        env.reset(first)
+        for name in ("obs", "state", "avail_actions", "alive"):
+            getattr(self, name)[-1].copy_(torch.from_numpy(getattr(first, name)))
+        self.reset[-1].fill_(True)
+
+    def collect(self, env: VecEnv, policy: Policy, counter: int) -> dict[str, float]:
+        """Fill the memory; returns the seconds spent in the environment and in the policy.
+
+        Args:
+            counter: steps taken since the run began; with the seed it determines every random number.
+        """
+        for name in ("obs", "state", "avail_actions", "alive", "reset"):
+            memory = getattr(self, name)
+            memory[0].copy_(memory[-1])
+        spent = {"time/env": 0.0, "time/policy": 0.0}
+        for t, out in enumerate(self.steps):
+            start = perf_counter()
+            action, log_prob = policy.act(self.obs[t], self.avail_actions[t], self.reset[t], counter + t)
+            self.action[t], self.log_prob[t] = action, log_prob
+            chosen = perf_counter()
+            env.step(self.action[t].numpy(), out)
+            torch.logical_or(self.terminated[t], self.truncated[t], out=self.reset[t + 1])
+            spent["time/policy"] += chosen - start
+            spent["time/env"] += perf_counter() - chosen
+        return spent
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the next rollout begins with."""
+        names = ("obs", "state", "avail_actions", "alive", "reset")
+        return {f"rollout/{name}": getattr(self, name)[-1] for name in names}
+
+    def select(self, envs: Tensor, dtype: torch.dtype) -> "Rollout":
+        """The given environments alone, copied, with real numbers in ``dtype``."""
+        chosen = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, Tensor):
+                part = value.index_select(1, envs)
+                chosen[f.name] = part.to(dtype) if part.is_floating_point() else part
+        return Rollout(**chosen)
+
+
+@dataclass
+class EpisodeTracker:
+    """Return, length and outcome of every episode, across rollouts. Episodes with an invalid step do not count."""
+
+    returns: np.ndarray  # [E] float64: of the running episodes
+    lengths: np.ndarray  # [E] int64
+    broken: np.ndarray  # [E] bool
+
+    @classmethod
+    def allocate(cls, num_envs: int) -> "EpisodeTracker":
+        """Begin at the start of an episode everywhere."""
+        return cls(np.zeros(num_envs), np.zeros(num_envs, np.int64), np.zeros(num_envs, np.bool_))
+
+    def follow(self, rollout: Rollout) -> dict[str, float]:
+        """Add a rollout; returns the means over the episodes that ended in it (none: only ``episodes``)."""
+        return summarise([self.step(out) for out in rollout.steps])
+
+    def step(self, out: StepArrays, counted: np.ndarray | bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Add one step; returns return, length and won of the ``counted`` episodes that ended soundly in it."""
+        self.returns += out.reward
+        self.lengths += 1
+        self.broken |= ~out.valid
+        over = out.terminated | out.truncated
+        sound = over & ~self.broken & counted
+        result = self.returns[sound], self.lengths[sound], out.won[sound]
+        for total in (self.returns, self.lengths, self.broken):
+            total[over] = 0
+        return result
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The running episodes, for an exact resume."""
+        return {f"episodes/{f.name}": torch.from_numpy(getattr(self, f.name)) for f in fields(self)}
+
+
+def summarise(ended: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """Means over episodes given as (return, length, won) arrays."""
+    returns, lengths, won = (np.concatenate(parts) for parts in zip(*ended, strict=True))
+    if not len(returns):
+        return {"episodes": 0.0}
+    return {
+        "episodes": float(len(returns)),
+        "return_mean": float(returns.mean()),
+        "length_mean": float(lengths.mean()),
+        "win_rate": float(won.mean()),
+    }

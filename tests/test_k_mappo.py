@@ -1,0 +1,159 @@
+import copy
+
+import pytest
+import torch
+
+from kpg_fast.config import Config
+from kpg_fast.k_mappo_trainer import KMappoTrainer
+from tests.naive_mappo import NaiveMappo
+
+SMALL = {"num_envs": 4, "num_steps": 12, "num_minibatches": 2, "num_epochs": 2, "hidden": 6, "total_steps": 48 * 1000}
+
+
+def trainer_for(env: str = "smax/3m", dtype: torch.dtype = torch.float64, **values) -> KMappoTrainer:
+    return KMappoTrainer(Config.make("k-mappo", env, **(SMALL | values)), dtype)
+
+
+def follow(trainer: KMappoTrainer, updates: int) -> NaiveMappo:
+    """Train, and let the naive implementation learn from the same rollouts and minibatches."""
+    s = trainer.config.settings
+    naive = NaiveMappo(trainer, trainer.config.levels, s.level1_others)
+    n = trainer.actor.num_agents
+
+    def per_env(hidden: torch.Tensor) -> torch.Tensor:
+        hidden = hidden.clone()
+        if hidden.shape[0] == 1:
+            return hidden[0].unflatten(0, (-1, n))
+        return hidden.transpose(0, 1)
+
+    for _ in range(updates):
+        hidden, critic_hidden = per_env(trainer.actor.hidden), per_env(trainer.critic.hidden)
+        shuffle = copy.deepcopy(trainer.generator.get_state())
+        done = trainer.updates
+        trainer.update()
+        generator = torch.Generator()
+        generator.set_state(shuffle)
+        minibatches = [
+            part
+            for _ in range(s.num_epochs)
+            for part in torch.randperm(s.num_envs, generator=generator).chunk(s.num_minibatches)
+        ]
+        data = trainer.rollout.select(torch.arange(s.num_envs), torch.float64)
+        naive.update(data, hidden, critic_hidden, minibatches, s.lr * (1 - done / trainer.num_updates))
+    return naive
+
+
+def differences(trainer: KMappoTrainer, naive: NaiveMappo) -> float:
+    worst = 0.0
+    pairs = [(trainer.actor.learner.theta, g, net) for g, net in enumerate(naive.actors)]
+    for theta, g, net in [*pairs, (trainer.critic.learner.theta, 0, naive.critic)]:
+        for name, value in theta.items():
+            other = getattr(net, name.replace(".", "_"))
+            worst = max(worst, float((value[g] - other).abs().max()))
+    return worst
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "separate"])
+def test_one_level_is_plain_mappo_over_20_updates(shared):
+    trainer = trainer_for(levels=1, shared_actor=shared, preset="kpg", **{k: SMALL[k] for k in ("num_epochs",)})
+    naive = follow(trainer, 20)
+    assert trainer.actor.learner.steps == 80
+    assert differences(trainer, naive) < 1e-12
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "separate"])
+@pytest.mark.parametrize("levels", [2, 3, 4])
+def test_levels_equal_a_naive_loop(levels, shared):
+    trainer = trainer_for(levels=levels, shared_actor=shared, preset="kpg")
+    assert differences(trainer, follow(trainer, 4)) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"clip_mode": "own"},
+        {"clip_mode": "double", "clip_eps_others": 0.05},
+        {"level1_others": "current"},
+        {"optimizer": "rmsprop"},
+        {"optimizer": "sgd", "lr": 0.5},
+        {"recurrent": False},
+        {"recurrent": False, "shared_actor": False},
+        {"agent_id": True, "ent_coef": 0.01},
+        {"preset": "jaxmarl"},
+        {"env_options": ("flavour=jaxmarl",)},
+        {"env_options": ("max_steps=5",), "gamma": 0.9},
+    ],
+    ids=str,
+)
+def test_options_equal_a_naive_loop(values):
+    trainer = trainer_for(**({"levels": 2, "preset": "kpg", "lr": 0.02} | values))
+    assert differences(trainer, follow(trainer, 3)) < 1e-12
+
+
+def test_levels_make_a_difference():
+    one, two = trainer_for(levels=1), trainer_for(levels=2)
+    one.update()
+    two.update()
+    gap = (one.actor.learner.store.slot("theta") - two.actor.learner.store.slot("theta")).abs().max()
+    assert gap > 1e-6
+
+
+@pytest.mark.parametrize("option", [{"clip_mode": "double", "clip_eps_others": 0.01}, {"debug_drift": True}], ids=str)
+def test_no_level_option_changes_a_bit_of_one_level(option):
+    plain, other = trainer_for(levels=1, dtype=torch.float32), trainer_for(levels=1, dtype=torch.float32, **option)
+    for _ in range(3):
+        plain.update()
+        other.update()
+    for slot, value in plain.actor.learner.tensors().items():
+        assert torch.equal(value, other.actor.learner.tensors()[slot]), slot
+
+
+def test_theta_and_optimiser_are_untouched_while_levels_run():
+    trainer = trainer_for(levels=4, dtype=torch.float32)
+    learner = trainer.actor.learner
+    seen = []
+    step = learner.step
+
+    def watched(grads, k):
+        slot = step(grads, k)
+        seen.append((k, learner.steps, {n: v.clone() for n, v in learner.tensors().items()}))
+        return slot
+
+    learner.step = watched
+    trainer.update()
+    assert [k for k, _, _ in seen] == [1, 2, 3, 4] * 4
+    for start in range(0, len(seen), 4):
+        for _, steps, tensors in seen[start : start + 4]:
+            assert steps == seen[start][1]
+            assert all(torch.equal(tensors[n], seen[start][2][n]) for n in tensors)
+
+
+def test_float32_agrees_with_float64_after_one_update():
+    single, double = trainer_for(levels=2, dtype=torch.float32), trainer_for(levels=2)
+    for name, value in double.actor.learner.theta.items():
+        value.copy_(single.actor.learner.theta[name])
+    for name, value in double.critic.learner.theta.items():
+        value.copy_(single.critic.learner.theta[name])
+    assert single.update().keys() == double.update().keys()
+    assert torch.equal(single.rollout.action, double.rollout.action)
+    for name, value in double.actor.learner.theta.items():
+        torch.testing.assert_close(single.actor.learner.theta[name].double(), value, atol=2e-3, rtol=0)
+
+
+def test_metrics_tell_what_a_level_did():
+    metrics = trainer_for(levels=3, dtype=torch.float32).update()
+    for name in ("delta/1", "delta/3", "contraction_ratio", "m/q05", "m/q95", "clip_fraction", "kl", "entropy"):
+        assert name in metrics, name
+    for name in ("time/env", "time/policy", "time/level_1", "time/level_3", "time/critic", "grad_norm"):
+        assert metrics[name] >= 0, name
+    assert metrics["delta/1"] > metrics["delta/2"] > 0
+
+
+def test_evaluation_leaves_the_run_alone():
+    one, two = trainer_for(dtype=torch.float32), trainer_for(dtype=torch.float32)
+    result = one.evaluate(10)
+    assert result["eval/episodes"] >= 10
+    assert 0 <= result["eval/win_rate"] <= 1
+    one.update()
+    two.update()
+    assert torch.equal(one.actor.learner.store.slot("theta"), two.actor.learner.store.slot("theta"))
