@@ -4,3 +4,7 @@
 #include <pybind11/pybind11.h>
 
 namespace py = pybind11;
+
+void bind_store(py::module_& m);
+void bind_checksum(py::module_& m);
+void bind_level_step(py::module_& m);

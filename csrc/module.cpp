@@ -3,4 +3,7 @@
 
 PYBIND11_MODULE(_C, m) {
     m.doc() = "CPU parts of kpg_fast: the parameter store and the hot loops";
+    bind_store(m);
+    bind_checksum(m);
+    bind_level_step(m);
 }
