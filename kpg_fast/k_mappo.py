@@ -38,11 +38,10 @@ class Minibatch:
     def select(self, envs: Tensor, actor_groups: int, dtype: torch.dtype) -> "Minibatch":
         """The given environments alone, copied, with real numbers in ``dtype``."""
         n = self.value.shape[2]
-        per_env = self.hidden.unflatten(1, (-1, n // actor_groups))
         return Minibatch(
             self.data.select(envs, dtype),
-            per_env[:, envs].flatten(1, 2),
-            self.critic_hidden.unflatten(1, (-1, n))[:, envs].flatten(1, 2),
+            _per_env(self.hidden, n // actor_groups)[:, envs].flatten(1, 2),
+            _per_env(self.critic_hidden, n)[:, envs].flatten(1, 2),
             *(x.index_select(1, envs) for x in (self.value, self.advantage, self.returns, self.mask)),
         )
 
@@ -106,8 +105,7 @@ class Critic:
             state = rollout.last_state[t, e].to(dtype)[None]
             at = self.network.hidden_state(1, len(t) * self.num_agents, dtype)
             if self.network.recurrent:
-                per_env = hidden[0].unflatten(1, (-1, self.num_agents))
-                at = per_env[t, e].flatten(0, 1)[None]
+                at = _per_env(hidden[0], self.num_agents)[t, e].flatten(0, 1)[None]
             goes_on = torch.zeros(1, len(t), dtype=torch.bool)
             last[t, e] = self.values(self.learner.theta, state, at, goes_on)[0][0]
         if self.network.recurrent:
@@ -206,6 +204,11 @@ class KMappo:
         between = perf_counter()
         measured |= self.update_critic(batch)
         return measured | {"time/levels": between - start, "time/critic": perf_counter() - between}
+
+
+def _per_env(hidden: Tensor, rows: int) -> Tensor:
+    """[X, E * rows, H] as [X, E, rows, H]."""
+    return hidden.view(hidden.shape[0], hidden.shape[1] // rows, rows, hidden.shape[2])
 
 
 def normalise(advantage: Tensor, mask: Tensor) -> Tensor:

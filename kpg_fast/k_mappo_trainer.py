@@ -1,6 +1,7 @@
 """K-MAPPO on one environment: rollouts, updates, evaluation, and all that an exact resume needs."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -8,12 +9,12 @@ import torch
 from torch import Tensor
 
 from kpg_fast.config import Config
-from kpg_fast.envs import EnvSpec, StepArrays, make
+from kpg_fast.envs import EnvSpec, VecEnv, make
 from kpg_fast.errors import UsageError
 from kpg_fast.k_mappo import Actor, Critic, KMappo, Minibatch
 from kpg_fast.learner import Learner
 from kpg_fast.networks import Network
-from kpg_fast.rollout import EpisodeTracker, Rollout, summarise
+from kpg_fast.rollout import EpisodeTracker, Rollout, play
 
 _M_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _EVALUATION_SEED = 1_000_003  # added to a run's seed: its evaluation plays other episodes than its training
@@ -101,46 +102,16 @@ class KMappoTrainer:
         metrics = {n: float(v) if n.startswith("time/") else float(v) / count for n, v in sums.items()}
         return metrics | _level_metrics(metrics, last_m, self.config.levels)
 
-    @torch.no_grad()
-    def evaluate(self, episodes: int) -> dict[str, float]:
-        """Greedy episodes on fresh environments, the same number from each; the run goes on as if nothing happened."""
-        envs = min(episodes, _EVALUATION_ENVS)
-        env = make(
-            self.config.env,
-            envs,
-            self.config.seed + _EVALUATION_SEED,
-            self.config.device,
-            **self.config.options(),
-        )
+    def evaluate(self, episodes: int, watch: Callable[[VecEnv], None] | None = None) -> dict[str, float]:
+        """See :class:`kpg_fast.trainer.Trainer`."""
+        config, envs = self.config, min(episodes, _EVALUATION_ENVS)
+        env = make(config.env, envs, config.seed + _EVALUATION_SEED, config.device, **config.options())
         try:
-            return {f"eval/{k}": v for k, v in self._play(env, -(-episodes // envs)).items()}
+            player = Actor(self.actor.network, self.actor.learner, env.spec.num_agents, config.seed)
+            player.begin(envs)
+            return {f"eval/{name}": value for name, value in play(env, player, -(-episodes // envs), watch).items()}
         finally:
             env.close()
-
-    def _play(self, env: Any, per_env: int) -> dict[str, float]:
-        spec: EnvSpec = env.spec
-        player = Actor(self.actor.network, self.actor.learner, spec.num_agents, self.config.seed)
-        player.begin(spec.num_envs)
-        out, tracker = StepArrays.empty(spec), EpisodeTracker.allocate(spec.num_envs)
-        env.reset(out)
-        out.valid[:] = True
-        left = torch.full((spec.num_envs,), per_env)
-        reset = torch.ones(spec.num_envs, dtype=torch.bool)
-        ended = []
-        counter = 0
-        while (left > 0).any():
-            action, _ = player.act(
-                torch.from_numpy(out.obs), torch.from_numpy(out.avail_actions), reset, counter, greedy=True
-            )
-            env.step(action.numpy(), out)
-            counted = left.numpy() > 0
-            result = tracker.step(out, counted)
-            ended.append(result)
-            over = out.terminated | out.truncated
-            left -= torch.from_numpy(over & out.valid)
-            reset = torch.from_numpy(over)
-            counter += 1
-        return summarise(ended)
 
     def tensors(self) -> dict[str, Tensor]:
         """See :class:`kpg_fast.trainer.Trainer`."""

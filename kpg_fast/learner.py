@@ -9,10 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from kpg_fast.kernels.level_step import level_step
+from kpg_fast.kernels.level_step import level_step, state_names
 from kpg_fast.parameters import Layout, ParameterStore
-
-_MOMENTS = {"adam": 2, "rmsprop": 1, "sgd": 0}
 
 
 class Learner:
@@ -39,7 +37,7 @@ class Learner:
     ) -> None:
         self.groups, self.optimizer, self.lr, self.max_grad_norm, self.eps = groups, optimizer, lr, max_grad_norm, eps
         self.dtype = dtype
-        self.moments = [f"moment{i + 1}" for i in range(_MOMENTS[optimizer])]
+        self.moments = state_names(optimizer)
         slots = ["theta", *self.moments, "odd", "even", *[f"{name}_k" for name in self.moments], "grad"]
         self.store = ParameterStore(Layout(shapes), groups, slots, dtype)
         self.theta = self.store.views("theta")
@@ -86,7 +84,7 @@ class Learner:
 
     def distance(self, slot: str, other: str) -> Tensor:
         """Sum over the G sets of the Euclidean distance between two slots."""
-        return (self.store.slot(slot) - self.store.slot(other)).norm(dim=1).sum()
+        return torch.linalg.vector_norm(self.store.slot(slot) - self.store.slot(other), dim=1).sum()
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and optimiser state, for an exact resume."""

@@ -79,9 +79,10 @@ class ParameterStore:
         self.layout, self.groups, self.dtype = layout, groups, dtype
         self.slot_nbytes = groups * layout.size * dtype.itemsize
         stride = -(-self.slot_nbytes // _PAGE) * _PAGE
-        slab = torch.from_numpy(_C.Slab(stride * len(names)).array())
+        slab = _C.Slab(stride * len(names)).array()
+        # A tensor each, not views of one tensor: autograd then sees that writing a level leaves theta as it was.
         self._slots = {
-            name: slab.narrow(0, index * stride, self.slot_nbytes).view(dtype).view(groups, layout.size)
+            name: torch.from_numpy(slab[index * stride :][: self.slot_nbytes]).view(dtype).view(groups, layout.size)
             for index, name in enumerate(names)
         }
         self._views = {name: layout.views(slot) for name, slot in self._slots.items()}

@@ -3,9 +3,11 @@
 Axes are [T, E, N, ...] everywhere; arrays with one more step in front end with what the next rollout begins with.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from itertools import count
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -117,7 +119,7 @@ class Rollout:
 
     def select(self, envs: Tensor, dtype: torch.dtype) -> "Rollout":
         """The given environments alone, copied, with real numbers in ``dtype``."""
-        chosen = {}
+        chosen: dict[str, Any] = {}
         for f in fields(self):
             value = getattr(self, f.name)
             if isinstance(value, Tensor):
@@ -158,6 +160,35 @@ class EpisodeTracker:
     def tensors(self) -> dict[str, Tensor]:
         """The running episodes, for an exact resume."""
         return {f"episodes/{f.name}": torch.from_numpy(getattr(self, f.name)) for f in fields(self)}
+
+
+def play(env: VecEnv, policy: Policy, per_env: int, watch: Callable[[VecEnv], None] | None = None) -> dict[str, float]:
+    """Play ``per_env`` greedy episodes on every environment, so that short ones do not count for more; their means.
+
+    Args:
+        env: fresh environments.
+        policy: without a past.
+        per_env: sound episodes wanted of each environment.
+        watch: called with the environments before every step.
+    """
+    out, tracker = StepArrays.empty(env.spec), EpisodeTracker.allocate(env.spec.num_envs)
+    env.reset(out)
+    left = np.full(env.spec.num_envs, per_env)
+    reset = torch.ones(env.spec.num_envs, dtype=torch.bool)
+    ended = []
+    for counter in count():
+        if watch:
+            watch(env)
+        action, _ = policy.act(torch.from_numpy(out.obs), torch.from_numpy(out.avail_actions), reset, counter, True)
+        env.step(action.numpy(), out)
+        over = out.terminated | out.truncated
+        sound = over & out.valid & ~tracker.broken
+        ended.append(tracker.step(out, counted=left > 0))
+        left -= sound
+        if (left <= 0).all():
+            return summarise(ended)
+        reset = torch.from_numpy(over)
+    raise AssertionError("unreachable")
 
 
 def summarise(ended: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, float]:

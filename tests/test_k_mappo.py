@@ -49,7 +49,7 @@ def differences(trainer: KMappoTrainer, naive: NaiveMappo) -> float:
     for theta, g, net in [*pairs, (trainer.critic.learner.theta, 0, naive.critic)]:
         for name, value in theta.items():
             other = getattr(net, name.replace(".", "_"))
-            worst = max(worst, float((value[g] - other).abs().max()))
+            worst = max(worst, float((value[g] - other.detach()).abs().max()))
     return worst
 
 
@@ -129,7 +129,8 @@ def test_theta_and_optimiser_are_untouched_while_levels_run():
 
 
 def test_float32_agrees_with_float64_after_one_update():
-    single, double = trainer_for(levels=2, dtype=torch.float32), trainer_for(levels=2)
+    values = {"levels": 2, "optimizer": "sgd", "lr": 0.5, "num_epochs": 1}  # Adam would turn rounding into whole steps
+    single, double = trainer_for(dtype=torch.float32, **values), trainer_for(**values)
     for name, value in double.actor.learner.theta.items():
         value.copy_(single.actor.learner.theta[name])
     for name, value in double.critic.learner.theta.items():
@@ -137,12 +138,12 @@ def test_float32_agrees_with_float64_after_one_update():
     assert single.update().keys() == double.update().keys()
     assert torch.equal(single.rollout.action, double.rollout.action)
     for name, value in double.actor.learner.theta.items():
-        torch.testing.assert_close(single.actor.learner.theta[name].double(), value, atol=2e-3, rtol=0)
+        torch.testing.assert_close(single.actor.learner.theta[name].double(), value, atol=2e-6, rtol=1e-4)
 
 
 def test_metrics_tell_what_a_level_did():
     metrics = trainer_for(levels=3, dtype=torch.float32).update()
-    for name in ("delta/1", "delta/3", "contraction_ratio", "m/q05", "m/q95", "clip_fraction", "kl", "entropy"):
+    for name in ("delta/1", "delta/3", "contraction_ratio", "m/q05", "m/q95", "clip_fraction", "approx_kl", "entropy"):
         assert name in metrics, name
     for name in ("time/env", "time/policy", "time/level_1", "time/level_3", "time/critic", "grad_norm"):
         assert metrics[name] >= 0, name
