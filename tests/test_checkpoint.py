@@ -93,7 +93,6 @@ def test_an_interrupted_save_leaves_the_previous_checkpoint_or_the_new_one(saved
     with monkeypatch.context() as patch:
         for name in ("fsync", "replace", "unlink"):
             patch.setattr(os, name, dying(getattr(os, name)))
-        patch.setattr(Path, "unlink", dying(Path.unlink))
         try:
             checkpoint.save(path, tensors, {"env_steps": 4})
             survived = True
