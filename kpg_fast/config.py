@@ -52,6 +52,7 @@ class KMappo:
     agent_id: bool = False
     """Append a one-hot agent id to the actor's observation (the critic always has it)."""
     optimizer: OptimizerName = "adam"
+    """Of actors and critic; every level starts from its state before the update."""
     level1_others: Literal["base", "current"] = "base"
     """What level 1 takes the others to do: nothing new (M_i = 1, plain MAPPO) or their current policies. ``current``
     with ``levels = 1`` is the control "joint-ratio MAPPO without lookahead"."""
@@ -83,6 +84,7 @@ class Config:
     precision: Precision = "fp32"
     """Of the products: all float32, bf16 in the levels below K alone, or bf16."""
     device: Literal["cpu", "cuda"] = "cpu"
+    """Where policies, critic and, for SMAX, the environments live."""
     run_dir: str | None = None
     """Where the run is kept; by default a new directory under ``runs/``."""
     eval_episodes: int = 512
