@@ -49,7 +49,7 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, Array], meta: Mappi
         TypeError: a tensor of a type that safetensors does not know, or meta data that is not JSON.
     """
     directory = Path(path)
-    contents = {name: _as_tensor(name, value) for name, value in tensors.items()}
+    contents = {name: as_tensor(name, value) for name, value in tensors.items()}
     manifest: dict[str, Any] = {
         "format": "kpg_fast checkpoint",
         "version": FORMAT_VERSION,
@@ -68,6 +68,8 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, Array], meta: Mappi
             if old.name != manifest["file"]["name"]:
                 old.unlink()
     except OSError as error:
+        for aside in directory.glob("*.tmp"):
+            aside.unlink(missing_ok=True)
         raise UsageError(f"cannot write checkpoint {directory}: {error.strerror} ({error.filename})") from error
 
 
@@ -105,8 +107,8 @@ def load(
     return tensors, manifest["meta"]
 
 
-def _as_tensor(name: str, value: Array) -> Tensor:
-    """Bring a value to contiguous CPU memory, without a copy where it is there already."""
+def as_tensor(name: str, value: Array) -> Tensor:
+    """Bring a value to contiguous CPU memory, without a copy where it is there already; ``name`` is for the error."""
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in "fiub":
             raise TypeError(f"{name}: a checkpoint cannot hold {value.dtype}")
@@ -116,7 +118,8 @@ def _as_tensor(name: str, value: Array) -> Tensor:
     return value.detach().cpu().contiguous()
 
 
-def _bytes(tensor: Tensor) -> NDArray[np.uint8]:
+def as_bytes(tensor: Tensor) -> NDArray[np.uint8]:
+    """View a contiguous CPU tensor as its bytes."""
     array: NDArray[np.uint8] = tensor.reshape(-1).view(torch.uint8).numpy()
     return array
 
@@ -132,7 +135,7 @@ def _describe(tensor: Tensor, original: Array) -> dict[str, Any]:
 
 def _checksum(tensor: Tensor) -> str:
     # one thread: a background writer must not compete with the threads that train
-    return f"{_C.checksum(_bytes(tensor), 1):016x}"
+    return f"{_C.checksum(as_bytes(tensor), 1):016x}"
 
 
 def _own_hash(manifest: Mapping[str, Any]) -> str:
@@ -177,7 +180,7 @@ def _safetensors(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
     text += b" " * (-len(text) % 8)
     yield len(text).to_bytes(8, "little") + text
     for name in names:
-        data = _bytes(tensors[name]).data
+        data = as_bytes(tensors[name]).data
         for start in range(0, len(data), _CHUNK):
             yield data[start : start + _CHUNK]
 
