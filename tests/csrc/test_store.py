@@ -100,7 +100,7 @@ def test_arrays_that_do_not_fit_are_refused_and_never_copied_silently():
         _C.copy(a, np.zeros((4, 12), np.float32)[:, ::2])
     with pytest.raises(ValueError, match="src must be C-contiguous"):
         _C.copy(a.T, b)
-    with pytest.raises(ValueError, match="as many bytes; got float32 .* and float64"):
+    with pytest.raises(ValueError, match=r"as many bytes; got float32 .* and float64"):
         _C.copy(a, b.astype(np.float64))
     with pytest.raises(ValueError, match="dst must be writable"):
         _C.copy(a, read_only)

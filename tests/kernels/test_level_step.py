@@ -24,7 +24,8 @@ def slots(settings, groups, size, dtype=torch.float32):
     names = state_names(settings["optimizer"], settings.get("momentum", 0.0))
     theta, grad, *state = torch.randn(2 + len(names), groups, size, generator=generator, dtype=torch.float64)
     grad *= torch.linspace(0.5, 2, groups)[:, None] / size**0.5
-    state = [s * 0.01 if name in ("exp_avg", "momentum_buffer") else s.square() * 1e-4 for name, s in zip(names, state)]
+    first_order = ("exp_avg", "momentum_buffer")
+    state = [s * 0.01 if name in first_order else s.square() * 1e-4 for name, s in zip(names, state, strict=True)]
     return theta.to(dtype), grad.to(dtype), [s.to(dtype) for s in state]
 
 
@@ -137,7 +138,7 @@ def test_the_op_is_registered_as_torch_expects():
 
 def test_what_does_not_fit_is_refused():
     theta, grad, state = slots(SETTINGS[0], 2, 33)
-    out = torch.empty_like(theta)
+    out, room = torch.empty_like(theta), torch.zeros(3, 33)
     adam = {"optimizer": "adam", "lr": 1e-3}
     with pytest.raises(UsageError, match="unknown optimizer 'adm'; did you mean adam"):
         level_step(theta, grad, state, out, optimizer="adm", lr=1e-3)
@@ -150,7 +151,6 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="theta_out must be C-contiguous"):
         level_step(theta, grad, state, torch.empty(33, 2).T, **adam)
     with pytest.raises(ValueError, match="an input and an output overlap in part"):
-        room = torch.zeros(3, 33)
         level_step(room[:2], grad, state, room[1:], **adam)
     with pytest.raises(ValueError, match="state_out is an output twice"):
         level_step(theta, grad, state, out, [state[0], state[0]], **adam)
