@@ -37,7 +37,7 @@ class RunResult:
     seconds: float
     """Wall-clock of the run, resumed stretches added up."""
     metrics: dict[str, float]
-    """The last update's metrics; those of the final greedy evaluation begin with ``eval/``."""
+    """The last line of ``metrics.jsonl``; the final greedy evaluation's metrics begin with ``eval/``."""
 
 
 def train(config: Config, progress: Progress | None = None) -> RunResult:
@@ -156,7 +156,6 @@ class _Run:
 
     def go(self) -> RunResult:
         trainer, config = self.trainer, self.trainer.config
-        metrics: dict[str, float] = {}
         with MetricsLog(self.directory.path, trainer.updates) as log, self.progress as progress:
             progress.begin(trainer, self.directory.path)
             while trainer.updates < trainer.num_updates and not self.stop.requested:
@@ -165,7 +164,6 @@ class _Run:
                 progress.update(metrics)
                 if self.stop.requested or self.finished or trainer.updates % config.checkpoint_every == 0:
                     self.save("last")
-            metrics = metrics or log.last
         if self.finished:
             write_result(self.directory)
         return RunResult(
@@ -173,8 +171,8 @@ class _Run:
             finished=self.finished,
             updates=trainer.updates,
             env_steps=trainer.env_steps,
-            seconds=metrics.get("seconds", 0.0),
-            metrics=metrics,
+            seconds=log.last.get("seconds", 0.0),
+            metrics=log.last,
         )
 
     @property

@@ -1,0 +1,204 @@
+"""The run loop: what it keeps, how it stops, and that a resumed run equals one that was never stopped."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+import kpg_fast
+from kpg_fast import Config, checkpoint, metrics
+from kpg_fast.errors import UsageError
+from kpg_fast.run import RunResult, evaluate, load, resume, train
+from tests.fake_trainer import FakeTrainer
+
+TIMING = {"seconds", "env_sps", "agent_sps"}
+
+
+def small(path: Path, updates: int = 6, **values: object) -> Config:
+    shape = {"num_envs": 4, "num_steps": 8, "num_minibatches": 2, "hidden": 6, "eval_episodes": 3}
+    return Config.make(total_steps=32 * updates, run_dir=str(path), **(shape | values))
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, trainer: type, update: int, number: signal.Signals) -> None:
+    """Send this process a signal while ``update`` is being done."""
+    original = trainer.update
+
+    def with_signal(self: FakeTrainer) -> dict[str, float]:
+        if self.updates + 1 == update:
+            os.kill(os.getpid(), number)
+        return original(self)
+
+    monkeypatch.setattr(trainer, "update", with_signal)
+
+
+def lines(run_dir: Path) -> list[dict[str, float]]:
+    """The metrics without what a clock had a part in; NaN by its text, so that lines can be compared."""
+    return [
+        {name: repr(value) for name, value in line.items() if name not in TIMING and not name.startswith("time/")}
+        for line in metrics.read(run_dir / "metrics.jsonl")
+    ]
+
+
+def assert_same_run(one: RunResult, other: RunResult) -> None:
+    assert one.finished
+    assert other.finished
+    assert (one.updates, one.env_steps) == (other.updates, other.env_steps)
+    assert lines(one.run_dir) == lines(other.run_dir)
+    for name in ("last", "best"):
+        tensors, meta = checkpoint.load(one.run_dir / "checkpoints" / name)
+        others, other_meta = checkpoint.load(other.run_dir / "checkpoints" / name)
+        assert tensors.keys() == others.keys()
+        for key, tensor in tensors.items():
+            # bytes, so that a NaN in unused memory equals itself
+            assert torch.as_tensor(tensor).numpy().tobytes() == torch.as_tensor(others[key]).numpy().tobytes(), key
+        assert meta["counters"] == other_meta["counters"]
+
+
+def test_train_keeps_everything(tmp_path: Path, fake_trainer: type[FakeTrainer]) -> None:
+    result = train(small(tmp_path / "run", levels=3))
+    assert result.finished
+    assert result.updates == 6
+    assert result.env_steps == 192
+    names = {path.name for path in result.run_dir.iterdir()}
+    assert {"config.json", "provenance.json", "metrics.jsonl", "checkpoints", "result.json", "marl_eval.json"} <= names
+    assert {"plot.png", "plot.svg", "tensorboard"} <= names
+    assert {path.name for path in (result.run_dir / "checkpoints").iterdir()} == {"last", "best"}
+    assert not [path for path in tmp_path.rglob("*") if "partial" in path.name]
+
+    config = Config.from_dict(json.loads((result.run_dir / "config.json").read_text()))
+    assert config.levels == 3
+    assert config.settings.hidden == 6
+    provenance = json.loads((result.run_dir / "provenance.json").read_text())
+    assert provenance["facts"] == {"flavour": "fake", "map": "smax/2s3z"}
+    assert provenance["versions"]["torch"] == torch.__version__
+    assert {"cpu", "cores"} <= provenance["hardware"].keys()
+    assert provenance["commit"]
+    outcome = json.loads((result.run_dir / "result.json").read_text())
+    assert outcome["evaluation"]["eval/win_rate"] == 1.0
+    assert outcome["facts"]["flavour"] == "fake"
+
+    log = metrics.read(result.run_dir / "metrics.jsonl")
+    assert [line["update"] for line in log] == [1, 2, 3, 4, 5, 6]
+    assert [line["env_steps"] for line in log] == [32, 64, 96, 128, 160, 192]
+    assert "eval/win_rate" not in log[0]
+    assert log[-1]["test_battle_won_mean"] == log[-1]["eval/win_rate"] == 1.0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_finishes_the_update_saves_and_resumes_exactly(
+    tmp_path: Path, fake_trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    options = {"eval_every": 64, "eval_every_episodes": 2}
+    whole = train(small(tmp_path / "whole", **options))
+    with monkeypatch.context() as patch:
+        stop_at(patch, fake_trainer, 3, number)
+        handler = signal.getsignal(number)
+        stopped = train(small(tmp_path / "stopped", **options))
+        assert signal.getsignal(number) is handler
+    assert not stopped.finished
+    assert stopped.updates == 3
+    assert not (stopped.run_dir / "result.json").exists()
+    assert_same_run(whole, resume(stopped.run_dir))
+
+
+def test_killed_run_goes_on_from_its_last_checkpoint(
+    tmp_path: Path, fake_trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(small(tmp_path / "whole", checkpoint_every=2))
+    original = fake_trainer.update
+
+    def killed(self: FakeTrainer) -> dict[str, float]:
+        if self.updates == 5:
+            raise ConnectionError("killed")  # as good as: nothing after update 4's checkpoint is saved
+        return original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_trainer, "update", killed)
+        with pytest.raises(ConnectionError):
+            train(small(tmp_path / "killed", checkpoint_every=2))
+    log = tmp_path / "killed" / "metrics.jsonl"
+    assert len(metrics.read(log)) == 5
+    log.write_text(log.read_text() + '{"update": 6, "env_st')
+    assert_same_run(whole, resume(tmp_path / "killed"))
+
+
+def test_run_killed_before_its_first_checkpoint_starts_again(
+    tmp_path: Path, fake_trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(small(tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_trainer, "update", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(small(tmp_path / "killed"))
+    assert_same_run(whole, resume(tmp_path / "killed"))
+
+
+def test_resume_of_a_finished_run_changes_nothing(tmp_path: Path, fake_trainer: type[FakeTrainer]) -> None:
+    result = train(small(tmp_path / "run"))
+    before = (result.run_dir / "metrics.jsonl").read_text()
+    again = resume(result.run_dir)
+    assert again == result
+    assert (result.run_dir / "metrics.jsonl").read_text() == before
+
+
+def test_best_is_the_best_evaluation(
+    tmp_path: Path, fake_trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = {1: (0.1, 5.0), 2: (0.8, 1.0), 3: (0.8, 2.0), 4: (0.8, 0.5), 5: (0.2, 9.0), 6: (0.0, 0.0)}
+
+    def scored(self: FakeTrainer, episodes: int) -> dict[str, float]:
+        win, score = scores[self.updates]
+        return {"eval/win_rate": win, "eval/return_mean": score}
+
+    monkeypatch.setattr(fake_trainer, "evaluate", lambda self, episodes, watch=None: scored(self, episodes))
+    result = train(small(tmp_path / "run", eval_every=32))
+    assert checkpoint.load(result.run_dir / "checkpoints" / "best")[1]["counters"] == {"updates": 3}
+    assert checkpoint.load(result.run_dir / "checkpoints" / "last")[1]["counters"] == {"updates": 6}
+
+
+def test_load_and_evaluate_take_a_run_or_a_checkpoint(tmp_path: Path, fake_trainer: type[FakeTrainer]) -> None:
+    result = train(small(tmp_path / "run", eval_every=32))
+    trainer = load(result.run_dir)
+    assert trainer.updates == 6
+    assert torch.equal(load(result.run_dir / "checkpoints" / "last").tensors()["weight"], trainer.tensors()["weight"])
+    assert evaluate(result.run_dir, 2)["eval/episodes"] == 2
+    with pytest.raises(UsageError, match="episodes = 0"):
+        evaluate(result.run_dir, 0)
+    with pytest.raises(UsageError, match="no checkpoint at"):
+        load(tmp_path)
+
+
+def test_one_writer_at_a_time(tmp_path: Path, fake_trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = []
+
+    def resume_meanwhile(self: FakeTrainer, episodes: int, watch: object = None) -> dict[str, float]:
+        with pytest.raises(UsageError, match="another process is writing"):
+            resume(tmp_path / "run")
+        refused.append(True)
+        return {"eval/win_rate": 0.0, "eval/return_mean": 0.0}
+
+    monkeypatch.setattr(fake_trainer, "evaluate", resume_meanwhile)
+    train(small(tmp_path / "run"))
+    assert refused
+
+
+def test_public_names() -> None:
+    assert set(kpg_fast.__all__) >= {"Config", "train", "evaluate", "load", "resume"}
+    for name in ("train", "evaluate", "load", "resume"):
+        assert callable(getattr(kpg_fast, name))
+        assert getattr(kpg_fast, name).__doc__
+
+
+def test_real_trainer_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kpg_fast.k_mappo_trainer import KMappoTrainer
+
+    values = {"env": "smax/3m", "levels": 2, "num_epochs": 2, "eval_every": 64, "eval_every_episodes": 2}
+    whole = train(small(tmp_path / "whole", **values))
+    with monkeypatch.context() as patch:
+        stop_at(patch, KMappoTrainer, 3, signal.SIGTERM)
+        stopped = train(small(tmp_path / "stopped", **values))
+    assert stopped.updates == 3
+    assert_same_run(whole, resume(stopped.run_dir))
