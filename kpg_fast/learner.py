@@ -84,7 +84,8 @@ class Learner:
 
     def distance(self, slot: str, other: str) -> Tensor:
         """Sum over the G sets of the Euclidean distance between two slots."""
-        return torch.linalg.vector_norm(self.store.slot(slot) - self.store.slot(other), dim=1).sum()
+        difference: Tensor = self.store.slot(slot) - self.store.slot(other)
+        return difference.square().sum(1).sqrt().sum()
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and optimiser state, for an exact resume."""

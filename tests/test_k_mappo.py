@@ -135,6 +135,7 @@ def test_float32_agrees_with_float64_after_one_update():
         value.copy_(single.actor.learner.theta[name])
     for name, value in double.critic.learner.theta.items():
         value.copy_(single.critic.learner.theta[name])
+    double.generator.set_state(single.generator.get_state())
     assert single.update().keys() == double.update().keys()
     assert torch.equal(single.rollout.action, double.rollout.action)
     for name, value in double.actor.learner.theta.items():
