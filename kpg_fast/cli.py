@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -131,7 +132,7 @@ def evaluate(run_dir: RunDir, episodes: int = 512, video: Path | None = None) ->
     from kpg_fast import run
 
     metrics = run.evaluate(run_dir, episodes)
-    print("  ".join([f"{name} {value:.4f}" for name, value in metrics.items()] + [f"episodes {episodes}"]))
+    print("  ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
     if video:
         from kpg_fast.replay import record
 
@@ -242,6 +243,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"kpg-fast: error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"kpg-fast: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("kpg-fast: interrupted", file=sys.stderr)
         return 130
@@ -287,7 +293,7 @@ def _fields(target: Any) -> list[Any]:
 def _given(arguments: list[str], flag: str) -> str | None:
     """The value that ``--flag value`` or ``--flag=value`` gives last."""
     found = None
-    for argument, after in zip(arguments, [*arguments[1:], None], strict=True):
+    for argument, after in zip_longest(arguments, arguments[1:]):
         name, equals, value = argument.partition("=")
         if name == f"--{flag}":
             found = value if equals else after

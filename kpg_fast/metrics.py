@@ -44,8 +44,9 @@ class MetricsLog:
         """Write one update's metrics; they hold at least ``update``, ``env_steps`` and ``seconds``."""
         pymarl = {theirs: metrics[ours] for ours, theirs in PYMARL_NAMES.items() if ours in metrics}
         self.last = metrics | pymarl
-        self._file.write(_to_json(self.last))
-        self._file.flush()
+        with writing(Path(self._file.name)):
+            self._file.write(_to_json(self.last))
+            self._file.flush()
         if self._events:
             for name, value in metrics.items():
                 if math.isfinite(value):

@@ -21,7 +21,7 @@ def write_result(directory: RunDirectory) -> None:
         "preset": config.preset,
         "env_steps": last["env_steps"],
         "seconds": last["seconds"],
-        "evaluation": run.evaluation | {"episodes": config.eval_episodes, "policy": "greedy"},
+        "evaluation": {"policy": "greedy"} | run.evaluation,
     }
     directory.write_json("result.json", result | provenance)
     directory.write_json("marl_eval.json", export.marl_eval([run])[0])

@@ -100,10 +100,12 @@ def new_path(what: str) -> Path:
 
 def check_new(path: Path) -> None:
     """Raise ``UsageError`` if a run cannot be started in ``path``: it exists, or nothing can be created there."""
-    if path.exists() or path.is_symlink():
+    with writing(path):
+        exists = path.exists() or path.is_symlink()
+        parent = next(p for p in path.absolute().parents if p.exists())
+    if exists:
         resume = f"; to go on with it: kpg-fast resume {path}" if (path / "config.json").is_file() else ""
         raise UsageError(f"run directory {path} exists{resume}")
-    parent = next(p for p in path.absolute().parents if p.exists())
     if not parent.is_dir():
         raise UsageError(f"cannot write {path}: {parent} is not a directory")
     if not os.access(parent, os.W_OK | os.X_OK):
