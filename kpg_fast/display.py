@@ -7,6 +7,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from kpg_fast.progress import Silent, Status
 from kpg_fast.trainer import Trainer
@@ -32,14 +33,16 @@ class Display(Silent):
         warning = self.status.add(metrics)
         if warning:
             self.note(warning)
-        table = Table.grid(padding=(0, 2))
         cells = self.status.cells(metrics)
+        split = Text(cells.pop("time", ""), style="dim")
         names, values = list(cells), list(cells.values())
+        table = Table.grid(padding=(0, 2))
         for row in range(0, len(cells), 4):  # four pairs a row fit 80 columns
             pairs = zip(names[row : row + 4], values[row : row + 4], strict=True)
             table.add_row(*(text for name, value in pairs for text in (f"[dim]{name}", value)))
         bar = ProgressBar(total=self.status.num_updates, completed=int(metrics["update"]))
-        self.live.update(Group(bar, table), refresh=True)
+        line_end = Text("")  # the bar brings none
+        self.live.update(Group(bar, line_end, table, split), refresh=True)
 
     def note(self, text: str) -> None:
         """See :class:`Progress`."""
