@@ -1,0 +1,195 @@
+"""What the learner sees: observations, world state and available actions of one game. Arguments as in rules.py.
+
+``features`` float32 [P, UNIT_FEATURES] holds for every unit what does not depend on the viewer; columns 1 and 2 (the
+position relative to the viewer) are filled in when a viewer copies a row.
+"""
+
+import math
+
+import numpy as np
+
+from kpg_fast.envs.smax.compiled import Scalar, device
+from kpg_fast.envs.smax.layout import (
+    ALIVE,
+    ATTACK,
+    ATTACK_RANGE,
+    CONIC,
+    CONTINUOUS,
+    COOLDOWN,
+    FIRST_ATTACK,
+    HEALTH,
+    MAP_SIZE,
+    MAX_HEALTH,
+    MOVE_X,
+    MOVE_Y,
+    MOVES,
+    NUM_ALLIES,
+    NUM_ENEMIES,
+    NUM_TYPES,
+    OWN_FEATURES,
+    RELOAD,
+    SECTOR_SLOTS,
+    SECTORS,
+    SEE_ENEMY_ACTIONS,
+    SIGHT,
+    TYPE,
+    UNIT_FEATURES,
+    X,
+    Y,
+)
+from kpg_fast.envs.smax.rules import distance
+from kpg_fast.envs.vec_env import Array
+
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+_PI, _TURN = np.float32(math.pi), np.float32(2.0 * math.pi)
+_NUM_SECTORS = np.float32(SECTORS)
+_OFF_AXIS = np.float32(1e-8)
+
+
+@device
+def describe(f: Array, q: Array, s: Array, u: Scalar, features: Array) -> None:
+    """Write unit u's row of ``features``."""
+    row = features[u]
+    kind = q[TYPE, u]
+    opponents = s[NUM_ENEMIES] if u < s[NUM_ALLIES] else s[NUM_ALLIES]
+    row[0] = f[HEALTH, u] / MAX_HEALTH[kind]
+    row[1], row[2] = _ZERO, _ZERO
+    row[3], row[4] = f[MOVE_X, u], f[MOVE_Y, u]
+    row[5] = np.float32(q[ATTACK, u]) / np.float32(FIRST_ATTACK - 1 + opponents)
+    row[6] = min(max(f[COOLDOWN, u] / RELOAD[kind], _ZERO), _ONE)
+    for t in range(NUM_TYPES):
+        row[7 + t] = _ONE if t == kind else _ZERO
+
+
+@device
+def write_observation(f: Array, q: Array, s: Array, u: Scalar, features: Array, obs: Array) -> None:
+    """Unit u's view, [O]: all zero if it is dead."""
+    if not q[ALIVE, u]:
+        for k in range(obs.size):
+            obs[k] = _ZERO
+        return
+    others = obs[: obs.size - OWN_FEATURES]
+    if s[CONIC]:
+        _write_sectors(f, q, s, u, features, others)
+    else:
+        _write_list(f, q, s, u, features, others)
+    own = obs[obs.size - OWN_FEATURES :]
+    own[0] = features[u, 0]
+    own[1], own[2] = f[X, u] / MAP_SIZE, f[Y, u] / MAP_SIZE
+    own[3] = features[u, 6]
+    for t in range(NUM_TYPES):
+        own[4 + t] = features[u, 7 + t]
+
+
+@device
+def _write_list(f: Array, q: Array, s: Array, u: Scalar, features: Array, obs: Array) -> None:
+    """Every other unit in a fixed place, zero if not seen: an ally counts units upwards, an enemy downwards."""
+    allies, units = s[NUM_ALLIES], s[NUM_ALLIES] + s[NUM_ENEMIES]
+    sight = SIGHT[q[TYPE, u]]
+    at = 0
+    for k in range(units):
+        v = k if u < allies else units - 1 - k
+        if v == u:
+            continue
+        if q[ALIVE, v] and distance(f, u, v) < sight:
+            _copy_seen(f, s, u, v, sight, features, obs, at)
+        else:
+            for c in range(UNIT_FEATURES):
+                obs[at + c] = _ZERO
+        at += UNIT_FEATURES
+
+
+@device
+def _copy_seen(
+    f: Array, s: Array, u: Scalar, v: Scalar, sight: Scalar, features: Array, obs: Array, at: Scalar
+) -> None:
+    for c in range(UNIT_FEATURES):
+        obs[at + c] = features[v, c]
+    obs[at + 1] = (f[X, v] - f[X, u]) / sight
+    obs[at + 2] = (f[Y, v] - f[Y, u]) / sight
+    if not s[SEE_ENEMY_ACTIONS] and (u < s[NUM_ALLIES]) != (v < s[NUM_ALLIES]):
+        obs[at + 3], obs[at + 4], obs[at + 5] = _ZERO, _ZERO, _ZERO
+
+
+@device
+def _write_sectors(f: Array, q: Array, s: Array, u: Scalar, features: Array, obs: Array) -> None:
+    """32 sectors around u, the first two units of each: JaxMARL's "conic" view with its quirks.
+
+    Unit 0 is never seen, corpses are, and an angle on a border belongs to no sector.
+    """
+    units = s[NUM_ALLIES] + s[NUM_ENEMIES]
+    sight = SIGHT[q[TYPE, u]]
+    for k in range(obs.size):
+        obs[k] = _ZERO
+    for v in range(1, units):
+        if v == u:
+            continue
+        dx, dy = (f[X, v] - f[X, u]) / sight, (f[Y, v] - f[Y, u]) / sight
+        if np.float32(math.sqrt(dx * dx + dy * dy)) >= _ONE:
+            continue
+        sector = _sector(dx, dy)
+        if sector < 0:
+            continue
+        at = sector * SECTOR_SLOTS * UNIT_FEATURES
+        for _ in range(SECTOR_SLOTS):
+            # the type's one-hot is what tells a taken slot from an empty one, even for a corpse
+            taken = _ZERO
+            for t in range(NUM_TYPES):
+                taken += obs[at + 7 + t]
+            if taken == _ZERO:
+                _copy_seen(f, s, u, v, sight, features, obs, at)
+                break
+            at += UNIT_FEATURES
+
+
+@device
+def _sector(dx: Scalar, dy: Scalar) -> Scalar:
+    """The sector of a direction, or -1 on a border (compared in float32, as JaxMARL does)."""
+    angle = np.float32(math.atan(dy / (dx + _OFF_AXIS)))
+    if dx < _ZERO:
+        angle += _PI if dy > _ZERO else -_PI
+    guess = math.floor((angle + _PI) / _TURN * _NUM_SECTORS)
+    for sector in range(max(guess - 1, 0), min(guess + 2, SECTORS)):
+        low = _TURN * (np.float32(sector) / _NUM_SECTORS) - _PI
+        high = _TURN * (np.float32(sector + 1) / _NUM_SECTORS) - _PI
+        if low < angle < high:
+            return sector
+    return -1
+
+
+@device
+def write_available(f: Array, q: Array, s: Array, u: Scalar, available: Array) -> None:
+    """Which actions unit u has, [num_actions]: moves if alive, stop always, an attack on what is alive and in range."""
+    allies = s[NUM_ALLIES]
+    if s[CONTINUOUS]:
+        for a in range(available.size):
+            available[a] = True
+        return
+    alive = q[ALIVE, u] != 0
+    for a in range(MOVES):
+        available[a] = alive
+    available[MOVES] = True
+    opponents = s[NUM_ENEMIES] if u < allies else allies
+    reach = ATTACK_RANGE[q[TYPE, u]]
+    for slot in range(opponents):
+        v = allies + slot if u < allies else allies - 1 - slot
+        available[FIRST_ATTACK + slot] = alive and q[ALIVE, v] != 0 and distance(f, u, v) < reach
+    for a in range(FIRST_ATTACK + opponents, available.size):
+        available[a] = False
+
+
+@device
+def write_state(f: Array, q: Array, s: Array, u: Scalar, features: Array, state: Array) -> None:
+    """Unit u's part of the world state [12 N]: ten raw features (zero if dead), then its team flag and its type."""
+    allies, units = s[NUM_ALLIES], s[NUM_ALLIES] + s[NUM_ENEMIES]
+    row = state[u * OWN_FEATURES : (u + 1) * OWN_FEATURES]
+    if q[ALIVE, u]:
+        row[0] = features[u, 0]
+        row[1], row[2], row[3] = f[X, u], f[Y, u], f[COOLDOWN, u]
+        for t in range(NUM_TYPES):
+            row[4 + t] = features[u, 7 + t]
+    else:
+        for c in range(OWN_FEATURES):
+            row[c] = _ZERO
+    state[units * OWN_FEATURES + u] = _ZERO if u < allies else _ONE
+    state[units * (OWN_FEATURES + 1) + u] = np.float32(q[TYPE, u])

@@ -1,0 +1,226 @@
+"""What each unit is told to do for one environment step: actions of the learner and of the scripted enemy.
+
+Arguments as in rules.py. Orders are given from the state before the step, so their order does not matter.
+"""
+
+import math
+
+import numpy as np
+
+from kpg_fast.envs.smax.compiled import Scalar, device
+from kpg_fast.envs.smax.layout import (
+    AIM,
+    ALIVE,
+    ATTACK,
+    ATTACK_RANGE,
+    ENEMY_SHOOTS,
+    FIRST_ATTACK,
+    GOAL_X,
+    GOAL_Y,
+    MAP_SIZE,
+    MOVE_X,
+    MOVE_Y,
+    NUM_ALLIES,
+    NUM_ENEMIES,
+    RANDOM_TARGET,
+    SELF_PLAY,
+    SIGHT,
+    SLOT,
+    TYPE,
+    VICTIM,
+    X,
+    Y,
+)
+from kpg_fast.envs.smax.rules import distance
+from kpg_fast.envs.vec_env import Array
+
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+_TURN = np.float32(2.0 * math.pi)
+_CENTRE = np.float32(MAP_SIZE / 2)
+
+
+@device
+def order_move(f: Array, q: Array, u: Scalar, x: Scalar, y: Scalar) -> None:
+    """Order unit u to move along (x, y), as a fraction of its speed, and not to attack."""
+    f[MOVE_X, u], f[MOVE_Y, u] = x, y
+    q[ATTACK, u] = 0
+    q[AIM, u] = -1
+    q[VICTIM, u] = -1
+
+
+@device
+def order_attack(f: Array, q: Array, s: Array, u: Scalar, action: Scalar) -> None:
+    """Order unit u to stand and shoot at slot ``action - 5``.
+
+    An ally's slots are the enemies in ascending order, an enemy's are the allies in descending order. A slot that
+    does not exist aims at a bystander (the unit at which JaxMARL's indexing ends up) and harms nobody.
+    """
+    allies, units = s[NUM_ALLIES], s[NUM_ALLIES] + s[NUM_ENEMIES]
+    slot = action - FIRST_ATTACK
+    if u < allies:
+        aim = allies + slot
+        real = aim < units
+        aim = min(aim, units - 1)
+    else:
+        aim = allies - 1 - slot
+        real = aim >= 0
+        if aim < 0:
+            aim = max(aim + units, 0)
+    f[MOVE_X, u], f[MOVE_Y, u] = _ZERO, _ZERO
+    q[ATTACK, u] = action
+    q[AIM, u] = aim
+    q[VICTIM, u] = aim if real else -1
+
+
+@device
+def order_discrete(f: Array, q: Array, s: Array, u: Scalar, action: Scalar) -> None:
+    """Order by number: 0 north, 1 east, 2 south, 3 west, 4 stop, 5 + k attack slot k."""
+    if action >= FIRST_ATTACK:
+        order_attack(f, q, s, u, action)
+    elif action == 0:
+        order_move(f, q, u, _ZERO, _ONE)
+    elif action == 1:
+        order_move(f, q, u, _ONE, _ZERO)
+    elif action == 2:
+        order_move(f, q, u, _ZERO, -_ONE)
+    elif action == 3:
+        order_move(f, q, u, -_ONE, _ZERO)
+    else:
+        order_move(f, q, u, _ZERO, _ZERO)
+
+
+@device
+def order_continuous(
+    f: Array, q: Array, s: Array, u: Scalar, action: Array, draw_move: Scalar, draw_aim: Scalar
+) -> None:
+    """Order by ``action`` = [p, q, r, theta], each meant to lie in [0, 1].
+
+    With probability q (``draw_move`` < q) move by r (cos 2 pi theta, sin 2 pi theta). Otherwise shoot: with
+    probability p (``draw_aim`` < p) at the opponent closest to that point around oneself, dead ones included, else
+    again at the last target. The two-team game clips actions, the game against the script does not: there a
+    probability below 0 counts as 1 and one above 1 as 0, the outcome of JaxMARL's sampling from NaN logits.
+    """
+    new_target, move, r, theta = action[0], action[1], action[2], action[3]
+    if s[SELF_PLAY]:
+        new_target, move = min(max(new_target, _ZERO), _ONE), min(max(move, _ZERO), _ONE)
+        r, theta = min(max(r, _ZERO), _ONE), min(max(theta, _ZERO), _ONE)
+    angle = theta * _TURN
+    x, y = r * np.float32(math.cos(angle)), r * np.float32(math.sin(angle))
+    if _happens(move, draw_move):
+        order_move(f, q, u, x, y)
+        return
+    action_number = q[ATTACK, u]
+    if _happens(new_target, draw_aim):
+        action_number = FIRST_ATTACK + _closest_slot(f, s, u, f[X, u] + x, f[Y, u] + y)
+    if action_number >= FIRST_ATTACK:
+        order_attack(f, q, s, u, action_number)
+    else:
+        order_move(f, q, u, _ZERO, _ZERO)
+
+
+@device
+def _happens(probability: Scalar, draw: Scalar) -> Scalar:
+    return probability < _ZERO or (probability <= _ONE and draw < probability)
+
+
+@device
+def _closest_slot(f: Array, s: Array, u: Scalar, x: Scalar, y: Scalar) -> Scalar:
+    """The attack slot of the opponent closest to a point; of equals the one with the lowest unit index."""
+    allies, units = s[NUM_ALLIES], s[NUM_ALLIES] + s[NUM_ENEMIES]
+    begin, end = (allies, units) if u < allies else (0, allies)
+    best, least = begin, np.float32(np.inf)
+    for v in range(begin, end):
+        dx, dy = f[X, v] - x, f[Y, v] - y
+        apart = np.float32(math.sqrt(dx * dx + dy * dy))
+        if apart < least:
+            best, least = v, apart
+    return best - allies if u < allies else allies - 1 - best
+
+
+@device
+def order_script(f: Array, q: Array, s: Array, u: Scalar, draw_target: Scalar, draw_attack: Scalar) -> None:
+    """Order enemy u as JaxMARL's HeuristicEnemySMAX does, from what it sees; updates its memory (SLOT, GOAL).
+
+    It shoots at its last target while it can, else at the closest (or, by ``draw_attack``, a random) ally in range;
+    without one it follows a visible ally picked by ``draw_target``, or walks to the point opposite its start.
+    """
+    allies = s[NUM_ALLIES]
+    alive = q[ALIVE, u]
+    reach = ATTACK_RANGE[q[TYPE, u]]
+    visible, shootable, closest, least = 0, 0, -1, np.float32(np.inf)
+    keeps_target = False
+    if alive:
+        for slot in range(allies):
+            apart = _seen_distance(f, q, u, allies - 1 - slot)
+            if apart < _ZERO:
+                continue
+            visible += 1
+            if apart < reach:
+                shootable += 1
+                keeps_target = keeps_target or slot == q[SLOT, u]
+                if apart < least:
+                    closest, least = slot, apart
+    if shootable == 0:
+        q[SLOT, u] = -1
+    elif not keeps_target:
+        q[SLOT, u] = _pick_slot(f, q, allies, u, shootable, reach, draw_attack) if s[RANDOM_TARGET] else closest
+
+    # a dead unit's observation is zero, so its script believes to stand at the origin
+    x, y = (f[X, u], f[Y, u]) if alive else (_ZERO, _ZERO)
+    if f[GOAL_X, u] == _ZERO and f[GOAL_Y, u] == _ZERO:
+        f[GOAL_X, u], f[GOAL_Y, u] = _CENTRE - (x - _CENTRE), _CENTRE - (y - _CENTRE)
+    if shootable > 0 and s[ENEMY_SHOOTS]:
+        order_attack(f, q, s, u, FIRST_ATTACK + q[SLOT, u])
+        return
+    goal_x, goal_y = f[GOAL_X, u], f[GOAL_Y, u]
+    if visible > 0:
+        v = allies - 1 - _pick_slot(f, q, allies, u, visible, np.float32(np.inf), draw_target)
+        sight = SIGHT[q[TYPE, u]]
+        goal_x = (f[X, v] - x) / sight * sight + x
+        goal_y = (f[Y, v] - y) / sight * sight + y
+    order_discrete(f, q, s, u, _heading(goal_x - x, goal_y - y))
+
+
+@device
+def _seen_distance(f: Array, q: Array, u: Scalar, v: Scalar) -> Scalar:
+    """Distance as the script computes it from its observation (scaled by sight and back), or -1 if v is not seen."""
+    sight = SIGHT[q[TYPE, u]]
+    if not q[ALIVE, v] or distance(f, u, v) >= sight:
+        return -_ONE
+    dx, dy = (f[X, v] - f[X, u]) / sight * sight, (f[Y, v] - f[Y, u]) / sight * sight
+    return np.float32(math.sqrt(dx * dx + dy * dy))
+
+
+@device
+def _pick_slot(f: Array, q: Array, allies: Scalar, u: Scalar, count: Scalar, reach: Scalar, draw: Scalar) -> Scalar:
+    """One of the ``count`` seen slots closer than ``reach``, each with the same probability.
+
+    The first one at which the cumulative probability, summed in float32, comes up to (its total) * (1 - draw).
+    """
+    share = _ONE / np.float32(count)
+    total = _ZERO
+    for _ in range(count):
+        total += share
+    threshold = total * (_ONE - draw)
+    cumulative, last = _ZERO, 0
+    for slot in range(allies):
+        apart = _seen_distance(f, q, u, allies - 1 - slot)
+        if _ZERO <= apart < reach:
+            cumulative += share
+            last = slot
+        if cumulative >= threshold:
+            return slot
+    return last
+
+
+@device
+def _heading(dx: Scalar, dy: Scalar) -> Scalar:
+    """The move whose direction has the greatest dot product with (dx, dy); of equals the first."""
+    best, most = 0, dy
+    if dx > most:
+        best, most = 1, dx
+    if -dy > most:
+        best, most = 2, -dy
+    if -dx > most:
+        best = 3
+    return best

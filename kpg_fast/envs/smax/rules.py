@@ -1,0 +1,150 @@
+"""The rules of SMAX, as small functions of "what happens to unit u", shared by every driver.
+
+Sources: JaxMARL 0.2.0 (Rutherford et al. 2023), whose arithmetic (float32) and order of events these follow. A driver
+(cpu.py, cuda.py) calls them phase by phase for all units; between two phases every unit has to be through. Arguments
+everywhere: ``f`` float32 [FLOAT_ROWS, P] and ``q`` int32 [INT_ROWS, P], one game's state (layout.py), ``s`` the
+settings, ``u`` the unit. A function writes only to column u unless it says otherwise.
+"""
+
+import math
+
+import numpy as np
+
+from kpg_fast.envs.smax.compiled import Scalar, device
+from kpg_fast.envs.smax.layout import (
+    AIM,
+    ALIVE,
+    ATTACK_DAMAGE,
+    ATTACK_RANGE,
+    BEFORE,
+    COOLDOWN,
+    DAMAGE,
+    DT,
+    FAR,
+    HEALTH,
+    MAP_SIZE,
+    MAX_HEALTH,
+    MOVE_X,
+    MOVE_Y,
+    NEXT_X,
+    NEXT_Y,
+    NUM_ALLIES,
+    NUM_ENEMIES,
+    RELOAD,
+    SELF_PLAY_REWARD,
+    SPEED,
+    TYPE,
+    WALLS_KILL,
+    WIN_BONUS,
+    X,
+    Y,
+)
+from kpg_fast.envs.vec_env import Array
+
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+_TOUCHING = np.float32(1e-6)  # keeps two units on one spot from dividing by zero
+
+
+@device
+def distance(f: Array, u: Scalar, v: Scalar) -> Scalar:
+    """Between the centres of two units."""
+    dx, dy = f[X, u] - f[X, v], f[Y, u] - f[Y, v]
+    return np.float32(math.sqrt(dx * dx + dy * dy))
+
+
+@device
+def begin_tick(f: Array, q: Array, u: Scalar) -> None:
+    """Phase 1: move into NEXT, and clear the damage. Only the living move; the map's border stops them."""
+    f[DAMAGE, u] = _ZERO
+    x, y = f[X, u], f[Y, u]
+    if q[ALIVE, u]:
+        step = SPEED[q[TYPE, u]]
+        x = min(max(x + f[MOVE_X, u] * step * DT, _ZERO), MAP_SIZE)
+        y = min(max(y + f[MOVE_Y, u] * step * DT, _ZERO), MAP_SIZE)
+    f[NEXT_X, u], f[NEXT_Y, u] = x, y
+
+
+@device
+def fires(f: Array, q: Array, u: Scalar) -> Scalar:
+    """Whether unit u's shot goes off in this tick, judged by the state at its start."""
+    aim = q[AIM, u]
+    if aim < 0 or not q[ALIVE, u] or f[COOLDOWN, u] > _ZERO or not q[ALIVE, aim]:
+        return False
+    return distance(f, u, aim) < ATTACK_RANGE[q[TYPE, u]]
+
+
+@device
+def reload_weapon(f: Array, q: Array, u: Scalar, fired: Scalar, deviation: Scalar) -> None:
+    """Phase 2, after every unit's ``fires``: the type's cooldown and a deviation, or a tick less of the old.
+
+    ``deviation`` is uniform in [-DT, 2 DT). The sum is
+    written as JaxMARL's, old + (new - old), which rounds differently from an assignment.
+    """
+    old = f[COOLDOWN, u]
+    if fired:
+        f[COOLDOWN, u] = old + ((RELOAD[q[TYPE, u]] + deviation) - old)
+    else:
+        f[COOLDOWN, u] = old - DT
+
+
+@device
+def shot_damage(q: Array, u: Scalar) -> Scalar:
+    """What a shot of unit u takes from its victim's health; whole numbers, so sums are exact in any order."""
+    return ATTACK_DAMAGE[q[TYPE, u]]
+
+
+@device
+def suffer(f: Array, q: Array, s: Array, u: Scalar) -> None:
+    """Phase 3: take the damage, die at zero health or at a wall. The dead leave the collision test."""
+    health = max(f[HEALTH, u] - f[DAMAGE, u], _ZERO)
+    x, y = f[NEXT_X, u], f[NEXT_Y, u]
+    if s[WALLS_KILL] and (x <= _ZERO or y <= _ZERO or x >= MAP_SIZE or y >= MAP_SIZE):
+        health = _ZERO
+    f[HEALTH, u] = health
+    if health > _ZERO:
+        q[ALIVE, u] = 1
+    else:
+        q[ALIVE, u] = 0
+        f[X, u], f[Y, u] = x, y
+        f[NEXT_X, u], f[NEXT_Y, u] = FAR, FAR
+
+
+@device
+def overlap(dx: Scalar, dy: Scalar, reach: Scalar) -> Scalar:
+    """Phase 4, for two living units: the share of their offset (dx, dy) by which they interpenetrate, or 0.
+
+    With ``reach`` the sum of the radii, a unit moves by half of the sum of offset * overlap over all others, read from
+    NEXT and summed in ascending order; so a pair comes apart to just touching. Nothing keeps a unit on the map.
+    """
+    share = reach / (np.float32(math.sqrt(dx * dx + dy * dy)) + _TOUCHING) - _ONE
+    return share if share > _ZERO else _ZERO
+
+
+@device
+def team_alive(q: Array, begin: Scalar, end: Scalar) -> Scalar:
+    """Whether any of the units begin..end-1 lives."""
+    alive = 0
+    for u in range(begin, end):
+        alive += q[ALIVE, u]
+    return alive > 0
+
+
+@device
+def team_reward(f: Array, q: Array, s: Array, team: Scalar) -> Scalar:
+    """The reward of team 0 (allies) or 1: the share of the opponents' health lost, and a bonus for the victory."""
+    allies, units = s[NUM_ALLIES], s[NUM_ALLIES] + s[NUM_ENEMIES]
+    begin, end = (allies, units) if team == 0 else (0, allies)
+    own_begin, own_end = (0, allies) if team == 0 else (allies, units)
+    won = not team_alive(q, begin, end)
+    lost = not team_alive(q, own_begin, own_end)
+    reward = _ZERO
+    if s[SELF_PLAY_REWARD]:
+        if lost and not won:
+            reward = -WIN_BONUS
+    else:
+        for v in range(begin, end):
+            reward += (f[HEALTH, v] - f[BEFORE, v]) / MAX_HEALTH[q[TYPE, v]]
+        reward = abs(reward) / np.float32(end - begin)
+    if won and not lost:
+        reward += WIN_BONUS
+    return reward
