@@ -98,16 +98,17 @@ def _triton() -> tuple[bool, str]:
 
 
 def _environments() -> Iterator[Finding]:
-    """Whether each family can be made, and what a family with a ``diagnose()`` of its own has to say.
+    """Whether each family can be imported, and what a family that needs more says of itself.
 
-    ``kpg_fast.envs.<family>.diagnose()`` gives (what, ok, detail) for each thing it needs.
+    ``kpg_fast.envs.<family>.capabilities()``, where there is one, gives name -> state of everything the family needs;
+    a state that begins with ``missing`` or ``none`` is what does not work.
     """
     for family, scenarios in environments().items():
         available = not scenarios.startswith("not available")
         yield Finding(f"environments {family}", available, scenarios)
-        diagnose = getattr(import_module(f"kpg_fast.envs.{family}"), "diagnose", None) if available else None
-        for what, ok, detail in diagnose() if diagnose else ():
-            yield Finding(f"{family}: {what}", ok, detail)
+        capabilities = getattr(import_module(f"kpg_fast.envs.{family}"), "capabilities", dict) if available else dict
+        for what, state in capabilities().items():
+            yield Finding(f"{family}: {what}", not state.startswith(("missing", "none")), state)
 
 
 def _machine() -> Iterator[Finding]:
