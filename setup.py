@@ -1,11 +1,19 @@
 """The compiled part. The rest of the project's metadata is in pyproject.toml."""
 
+import os
 from glob import glob
 
 from pybind11.setup_helpers import ParallelCompile, Pybind11Extension, build_ext
 from setuptools import find_packages, setup
 
-ParallelCompile("NPY_NUM_BUILD_JOBS", default=2, needs_recompile=lambda obj, src: True).install()
+
+def is_stale(obj: str, src: str) -> bool:
+    """Whether an object file is older than its source or any header."""
+    inputs = [src, *glob("csrc/*.hpp")]
+    return not os.path.exists(obj) or max(map(os.path.getmtime, inputs)) > os.path.getmtime(obj)
+
+
+ParallelCompile("KPG_BUILD_JOBS", default=2, needs_recompile=is_stale).install()
 
 # No -march=native: a file that wants a wider instruction set says so by a target pragma and is chosen at run time.
 # libgomp is the one torch has already loaded, so both share one pool of threads.
