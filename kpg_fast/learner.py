@@ -23,6 +23,7 @@ class Learner:
         lr: learning rate; assign ``.lr`` to change it.
         max_grad_norm: global norm each set's gradient is clipped to.
         eps: the optimiser's epsilon (JaxMARL: 1e-5).
+        more_slots: further copies of the parameters, kept for a resume as theta is (targets).
     """
 
     def __init__(
@@ -34,11 +35,12 @@ class Learner:
         max_grad_norm: float,
         eps: float = 1e-5,
         dtype: torch.dtype = torch.float32,
+        more_slots: tuple[str, ...] = (),
     ) -> None:
         self.groups, self.optimizer, self.lr, self.max_grad_norm, self.eps = groups, optimizer, lr, max_grad_norm, eps
-        self.dtype = dtype
+        self.dtype, self.more_slots = dtype, more_slots
         self.moments = state_names(optimizer)
-        slots = ["theta", *self.moments, "odd", "even", *[f"{name}_k" for name in self.moments], "grad"]
+        slots = ["theta", *self.moments, "odd", "even", *[f"{name}_k" for name in self.moments], "grad", *more_slots]
         self.store = ParameterStore(Layout(shapes), groups, slots, dtype)
         self.theta = self.store.views("theta")
         self.steps = 0
@@ -89,4 +91,4 @@ class Learner:
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and optimiser state, for an exact resume."""
-        return {name: self.store.slot(name) for name in ("theta", *self.moments)}
+        return {name: self.store.slot(name) for name in ("theta", *self.moments, *self.more_slots)}
