@@ -72,22 +72,19 @@ class KMappoTrainer:
         actor_hidden, critic_hidden = self.actor.hidden, self.critic.hidden
         metrics = self.rollout.collect(self.env, self.actor, self.updates * s.num_steps)
         metrics |= self.episodes.follow(self.rollout)
-        values, last_values = self.critic.evaluate(self.rollout)
-        advantage, returns = self.algorithm.advantages(self.rollout, values, last_values)
-        whole = Minibatch(
-            self.rollout,
-            actor_hidden,
-            critic_hidden,
-            values[:-1],
-            advantage,
-            returns,
-            self.algorithm.mask(self.rollout),
-        )
+        whole = self.whole_batch(actor_hidden, critic_hidden)
         metrics |= self._learn(whole)
-        metrics["explained_variance"] = _explained_variance(values[:-1], returns)
+        metrics["explained_variance"] = _explained_variance(whole.value, whole.returns)
         metrics["lr"] = lr
         self.updates += 1
         return metrics
+
+    def whole_batch(self, actor_hidden: Tensor, critic_hidden: Tensor) -> Minibatch:
+        """The rollout with values and advantages, given the hidden states [G, R, H] it began with."""
+        values, last_values = self.critic.evaluate(self.rollout)
+        advantage, returns = self.algorithm.advantages(self.rollout, values, last_values)
+        mask = self.algorithm.mask(self.rollout)
+        return Minibatch(self.rollout, actor_hidden, critic_hidden, values[:-1], advantage, returns, mask)
 
     def _learn(self, whole: Minibatch) -> dict[str, float]:
         s = self.config.settings

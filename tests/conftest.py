@@ -1,6 +1,10 @@
 import pytest
+import torch
 
 from tests.fake_trainer import FakeTrainer
+
+# Tests work on small tensors, where threads only wait for one another; those about threads set their own number.
+torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -1,0 +1,52 @@
+"""The update of one minibatch at K = 1..5, against K-MAPPO as it is usually written (bench/plain_mappo.py)."""
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from bench.measure import Case, Samples, in_turns
+from bench.plain_mappo import PlainKMappo
+from kpg_fast.config import Config
+from kpg_fast.k_mappo import Minibatch
+from kpg_fast.k_mappo_trainer import KMappoTrainer
+
+TESTS = ("tests/test_k_mappo.py", "tests/bench/test_plain_mappo.py")
+
+
+def first_minibatch(trainer: KMappoTrainer) -> Minibatch:
+    """A minibatch of a fresh rollout, as the first update of a run sees it."""
+    actor_hidden, critic_hidden = trainer.actor.hidden, trainer.critic.hidden
+    trainer.rollout.collect(trainer.env, trainer.actor, 0)
+    whole = trainer.whole_batch(actor_hidden, critic_hidden)
+    envs = torch.arange(trainer.config.settings.num_envs // trainer.config.settings.num_minibatches)
+    return whole.select(envs, trainer.actor.learner.groups, trainer.dtype)
+
+
+def measure(env: str, values: dict[str, Any]) -> Samples:
+    """Milliseconds an update of actors and critic, ours and the plain one by turns."""
+    trainer = KMappoTrainer(Config.make("k-mappo", env, **values))
+    batch, plain = first_minibatch(trainer), PlainKMappo(trainer)
+    contenders = {"ours": lambda: trainer.algorithm.update(batch), "plain": lambda: plain.update(batch)}
+    seconds = in_turns(contenders, repeats=5, warmup=1)
+    return {contender: [1e3 * s for s in samples] for contender, samples in seconds.items()}
+
+
+def cases(peers: str | None = None) -> list[Case]:
+    """Shared actor on 2s3z at every K, and separate actors at two."""
+    settings = [{"levels": k, "shared_actor": True} for k in range(1, 6)]
+    settings += [{"levels": k, "shared_actor": False} for k in (1, 2)]
+    return [
+        Case(
+            name=f"update.k_mappo/2s3z/{'shared' if s['shared_actor'] else 'separate'}/K{s['levels']}",
+            metric="update_ms",
+            unit="ms",
+            run=partial(measure, "smax/2s3z", s),
+            reference="plain",
+            higher_is_better=False,
+            settings={"preset": "jaxmarl", **s},
+            tests=TESTS,
+            quick=s == {"levels": 2, "shared_actor": True},
+        )
+        for s in settings
+    ]
