@@ -5,12 +5,57 @@
 Shapes: x [G, M, in], w [G, in, out], b [G, out], y [G, M, out]; G counts independent parameter sets (agents, seeds).
 """
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from kpg_fast.errors import UsageError
-from kpg_fast.kernels.linear import ref
+from kpg_fast.kernels.layout import check_dtypes, check_precision, check_shape
+from kpg_fast.kernels.linear import cpu, ref
 
 ACTIVATIONS = ("none", "relu")
+
+
+@torch.library.custom_op("kpg_fast::linear", mutates_args=(), device_types="cpu")
+def _forward(x: Tensor, w: Tensor, b: Tensor | None, activation: str, precision: str) -> Tensor:
+    return cpu.forward(x, w, b, activation, precision)
+
+
+@_forward.register_fake
+def _(x: Tensor, w: Tensor, b: Tensor | None, activation: str, precision: str) -> Tensor:
+    return x.new_empty(w.shape[0], x.shape[1], w.shape[2])
+
+
+@torch.library.custom_op("kpg_fast::linear_backward", mutates_args=(), device_types="cpu")
+def _backward(
+    dy: Tensor, y: Tensor, x: Tensor, w: Tensor, activation: str, precision: str, needs_dx: bool, has_bias: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return cpu.backward(dy, y, x, w, activation, precision, needs_dx, has_bias)
+
+
+@_backward.register_fake
+def _(
+    dy: Tensor, y: Tensor, x: Tensor, w: Tensor, activation: str, precision: str, needs_dx: bool, has_bias: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    db_shape = (w.shape[0], w.shape[2]) if has_bias else (0,)
+    return x.new_empty(x.shape if needs_dx else (0,)), w.new_empty(w.shape), w.new_empty(db_shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, w, b, ctx.activation, ctx.precision = inputs
+    ctx.has_bias = b is not None
+    ctx.save_for_backward(x, w, output)
+
+
+def _gradient(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    x, w, y = ctx.saved_tensors
+    needs_dx = ctx.needs_input_grad[0]
+    dx, dw, db = _backward(dy, y, x, w, ctx.activation, ctx.precision, needs_dx, ctx.has_bias)
+    return dx if needs_dx else None, dw, db if ctx.has_bias else None, None, None
+
+
+_forward.register_autograd(_gradient, setup_context=_setup_context)
 
 
 def linear(x: Tensor, w: Tensor, b: Tensor | None = None, activation: str = "none", precision: str = "fp32") -> Tensor:
@@ -18,7 +63,7 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None, activation: str = "non
 
     Args:
         x: inputs [G, M, in]; rows may be strided and G may be expanded (the same inputs for every parameter set).
-        w: weights [G, in, out].
+        w: weights [G, in, out]; the sets may lie apart, as views of flat parameters do.
         b: bias [G, out] or None.
         activation: ``"none"`` or ``"relu"``.
         precision: ``"fp32"``, or ``"bf16"``: factors of every product, also in the gradients, are rounded to bfloat16
@@ -27,8 +72,17 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None, activation: str = "non
     Float64 tensors always take the definition in ``ref.py`` (for tests).
 
     Raises:
-        UsageError: unknown activation or precision, or shapes that do not fit.
+        UsageError: unknown activation or precision, or shapes or types that do not fit.
     """
     if activation not in ACTIVATIONS:
         raise UsageError(f"activation must be one of {ACTIVATIONS}, not {activation!r}")
-    return ref.linear(x, w, b, activation)
+    check_precision(precision)
+    if x.dim() != 3 or w.dim() != 3:
+        raise UsageError(f"x must be [G, M, in] and w [G, in, out]; got {list(x.shape)} and {list(w.shape)}")
+    check_shape("x", x, (w.shape[0], x.shape[1], w.shape[1]))
+    if b is not None:
+        check_shape("b", b, (w.shape[0], w.shape[2]))
+    if check_dtypes("linear", x, w, b) == torch.float64:
+        return ref.linear(x, w, b, activation)
+    y: Tensor = _forward(x, w, b, activation, precision)
+    return y

@@ -1,0 +1,12 @@
+// All kernels of one instruction set; included once by each gemm_<isa>.cpp.
+#pragma once
+#include "gemm_simd.hpp"
+#include "gemm_kernels.hpp"
+#include "linear_kernels.hpp"
+
+namespace kpg::KPG_ISA {
+
+// A constant: nothing compiled for this instruction set may run before the CPU was asked whether it has it.
+constexpr Kernels kTable = {linear_forward, linear_backward};
+
+}  // namespace kpg::KPG_ISA

@@ -1,0 +1,143 @@
+// y = act(x w + b) and its gradients for G sets of parameters.
+#pragma once
+
+namespace kpg::KPG_ISA {
+
+constexpr std::int64_t kRowBlock = 64;
+
+template <class P>
+static void linear_forward_as(const Linear& l, float* y) {
+    const std::int64_t depth = (l.in + P::kPack - 1) / P::kPack, vecs = vectors(l.out);
+    const std::int64_t panel_floats = packed_size(depth, l.out), set_floats = panel_floats + vecs * kLanes;
+    const std::int64_t blocks = (l.rows + kRowBlock - 1) / kRowBlock;
+    float* const packed = workspace(0, l.sets * set_floats);
+#pragma omp parallel num_threads(threads_for(2.0 * l.sets * l.rows * l.in * l.out))
+    {
+#pragma omp for schedule(static)
+        for (std::int64_t g = 0; g < l.sets; ++g) {
+            float* to = packed + g * set_floats;
+            pack_panels<P>({l.w[g], l.in, l.out, l.out, 1}, vecs, 0, depth, 0, to);
+            for (std::int64_t v = 0; v < vecs; ++v) {
+                Vec bias = l.b ? load_first(l.b[g] + v * kLanes, l.out - v * kLanes) : Vec{};
+                store(to + panel_floats + v * kLanes, bias);
+            }
+        }
+        float* const buffer = workspace(1, kRowBlock * depth);
+#pragma omp for schedule(dynamic) collapse(2)
+        for (std::int64_t g = 0; g < l.sets; ++g) {
+            for (std::int64_t block = 0; block < blocks; ++block) {
+                std::int64_t first = block * kRowBlock, rows = std::min(kRowBlock, l.rows - first);
+                const float* x = l.x[g] + first * l.x_row_stride;
+                Epilogue how;
+                how.start_row = packed + g * set_floats + panel_floats;
+                how.relu = l.relu;
+                product<P>(rows, depth, rows_for_tiles<P>(x, l.x_row_stride, rows, l.in, buffer),
+                           packed + g * set_floats, l.out, false, y + (g * l.rows + first) * l.out, l.out, how);
+            }
+        }
+    }
+}
+
+// Rows are cut into parts by their number alone, each summed by one thread in order, so that the weight gradient does
+// not depend on the number of threads.
+struct Parts {
+    std::int64_t count, rows;
+
+    explicit Parts(std::int64_t total) {
+        std::int64_t wanted = std::min<std::int64_t>(std::max<std::int64_t>(total / 512, 1), 16);
+        rows = round_up((total + wanted - 1) / wanted, kDepth);
+        count = (total + rows - 1) / rows;
+    }
+};
+
+template <class P>
+struct LinearBackward {
+    const Linear& l;
+    const LinearGradient& grad;
+    const Parts parts{l.rows};
+    const std::int64_t in_padded = round_up(l.in, kTileRows), out_padded = vectors(l.out) * kLanes;
+    const std::int64_t depth_out = (l.out + P::kPack - 1) / P::kPack, depth_rows = kDepth;
+    const std::int64_t transposed_floats = grad.dx ? packed_size(depth_out, l.in) : 0;
+    const std::int64_t part_floats = (in_padded + 1) * out_padded;  // the last row is the bias'
+
+    // dz = dy where the activation let through, zeros in the padding; adds its column sums to db.
+    void mask_rows(std::int64_t at, std::int64_t rows, float* dz, float* db) const {
+        for (std::int64_t column = 0; column < l.out; column += kLanes) {
+            Vec sum = load(db + column);
+            for (std::int64_t i = 0; i < rows; ++i) {
+                Vec v = load_first(grad.dy + (at + i) * l.out + column, l.out - column);
+                if (l.relu) v = load_first(grad.y + (at + i) * l.out + column, l.out - column) > 0 ? v : Vec{};
+                sum += v;
+                store(dz + i * out_padded + column, v);
+            }
+            store(db + column, sum);
+        }
+    }
+
+    void part(std::int64_t g, std::int64_t p, const float* transposed, float* partial) const {
+        const std::int64_t first = p * parts.rows, last = std::min(first + parts.rows, l.rows);
+        float* dz = workspace(1, kDepth * (3 * out_padded + in_padded + 1));
+        float* panels = dz + kDepth * out_padded;
+        float* halves = panels + kDepth * out_padded;
+        float* strips = halves + kDepth * out_padded;
+        std::fill_n(partial, part_floats, 0.0f);
+        for (std::int64_t at = first; at < last; at += kDepth) {
+            std::int64_t rows = std::min(kDepth, last - at), packs = (rows + P::kPack - 1) / P::kPack;
+            mask_rows(g * l.rows + at, rows, dz, partial + in_padded * out_padded);
+            pack_panels<P>({dz, rows, out_padded, out_padded, 1}, vectors(l.out), 0, depth_rows, 0, panels);
+            const float* x = l.x[g] + at * l.x_row_stride;
+            pack_strips<P>({x, rows, l.in, l.x_row_stride, 1}, depth_rows, 0, strips);
+            add_transposed_product<P>(packs, strips, in_padded, panels, vectors(l.out), depth_rows, partial, out_padded);
+            if (grad.dx) {
+                product<P>(rows, depth_out, rows_for_tiles<P>(dz, out_padded, rows, l.out, halves), transposed, l.in,
+                           false, grad.dx + (g * l.rows + at) * l.in, l.in, Epilogue{});
+            }
+        }
+    }
+
+    void reduce(std::int64_t g, std::int64_t row, const float* partials) const {
+        float* to = row < l.in ? grad.dw + (g * l.in + row) * l.out : grad.db + g * l.out;
+        const float* from = partials + (row < l.in ? row : in_padded) * out_padded;
+        for (std::int64_t column = 0; column < l.out; column += kLanes) {
+            Vec sum = load(from + column);
+            for (std::int64_t p = 1; p < parts.count; ++p) sum += load(from + p * part_floats + column);
+            store_first(to + column, sum, l.out - column);
+        }
+    }
+
+    void run() const {
+        float* const transposed = workspace(0, l.sets * (transposed_floats + parts.count * part_floats));
+        float* const partials = transposed + l.sets * transposed_floats;
+        const double flops = (grad.dx ? 4.0 : 2.0) * l.sets * l.rows * l.in * l.out;
+#pragma omp parallel num_threads(threads_for(flops))
+        {
+#pragma omp for schedule(static)
+            for (std::int64_t g = 0; g < (grad.dx ? l.sets : 0); ++g) {
+                pack_panels<P>({l.w[g], l.out, l.in, 1, l.out}, vectors(l.in), 0, depth_out, 0,
+                               transposed + g * transposed_floats);
+            }
+#pragma omp for schedule(dynamic) collapse(2)
+            for (std::int64_t g = 0; g < l.sets; ++g) {
+                for (std::int64_t p = 0; p < parts.count; ++p) {
+                    part(g, p, transposed + g * transposed_floats, partials + (g * parts.count + p) * part_floats);
+                }
+            }
+#pragma omp for schedule(static) collapse(2)
+            for (std::int64_t g = 0; g < l.sets; ++g) {
+                for (std::int64_t row = 0; row < l.in + (grad.db ? 1 : 0); ++row) {
+                    reduce(g, row, partials + g * parts.count * part_floats);
+                }
+            }
+        }
+    }
+};
+
+static void linear_forward(const Linear& l, float* y) {
+    l.bf16 ? linear_forward_as<Bf16>(l, y) : linear_forward_as<Fp32>(l, y);
+}
+
+static void linear_backward(const Linear& l, const LinearGradient& grad) {
+    l.bf16 ? LinearBackward<Bf16>{l, grad}.run() : LinearBackward<Fp32>{l, grad}.run();
+}
+
+}  // namespace kpg::KPG_ISA

@@ -1,0 +1,46 @@
+"""How tensors reach the compiled code: NumPy views of float32 memory, copied only where the layout demands it."""
+
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kpg_fast.errors import UsageError
+
+PRECISIONS = ("fp32", "bf16")
+
+
+def view(tensor: Tensor) -> NDArray[Any]:
+    """The tensor's memory as an array of the same shape and strides."""
+    return tensor.detach().numpy()
+
+
+def dense(tensor: Tensor, axes: int) -> Tensor:
+    """The tensor itself if its last ``axes`` axes are contiguous, else a contiguous copy."""
+    expected = 1
+    for size, stride in zip(reversed(tensor.shape[-axes:]), reversed(tensor.stride()[-axes:]), strict=True):
+        if size > 1 and stride != expected:
+            return tensor.contiguous()
+        expected *= size
+    return tensor
+
+
+def check_precision(precision: str) -> None:
+    """Raise ``UsageError`` for a precision there is none of."""
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision must be one of {PRECISIONS}, not {precision!r}")
+
+
+def check_dtypes(name: str, *tensors: Tensor | None) -> torch.dtype:
+    """The one dtype of all tensors, float32 or float64; ``UsageError`` otherwise."""
+    dtypes = {tensor.dtype for tensor in tensors if tensor is not None}
+    if len(dtypes) != 1 or not dtypes <= {torch.float32, torch.float64}:
+        raise UsageError(f"{name} takes float32 or float64 tensors, all of one kind, not {sorted(map(str, dtypes))}")
+    return dtypes.pop()
+
+
+def check_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise ``UsageError`` unless the tensor has this shape."""
+    if tensor.shape != shape:
+        raise UsageError(f"{name} must be {list(shape)}; got {list(tensor.shape)}")

@@ -1,0 +1,38 @@
+"""The linear layer on the CPU, in csrc/linear_kernels.hpp."""
+
+import torch
+from torch import Tensor
+
+from kpg_fast import _C
+from kpg_fast.kernels.layout import dense, view
+
+
+def forward(x: Tensor, w: Tensor, b: Tensor | None, activation: str, precision: str) -> Tensor:
+    """Return y [G, M, out]."""
+    x, w = dense(x, 1), dense(w, 2)
+    y = torch.empty(w.shape[0], x.shape[1], w.shape[2])
+    bias = None if b is None else view(dense(b, 1))
+    _C.linear_forward(view(x), view(w), bias, activation == "relu", precision == "bf16", view(y))
+    return y
+
+
+def backward(
+    dy: Tensor, y: Tensor, x: Tensor, w: Tensor, activation: str, precision: str, needs_dx: bool, has_bias: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (dx, dw, db); dx and db are empty where they are not wanted."""
+    x, w = dense(x, 1), dense(w, 2)
+    dx = torch.empty(x.shape) if needs_dx else torch.empty(0)
+    dw = torch.empty(w.shape)
+    db = torch.empty(w.shape[0], w.shape[2]) if has_bias else torch.empty(0)
+    _C.linear_backward(
+        view(dy.contiguous()),
+        view(y),
+        view(x),
+        view(w),
+        activation == "relu",
+        precision == "bf16",
+        view(dx) if needs_dx else None,
+        view(dw),
+        view(db) if has_bias else None,
+    )
+    return dx, dw, db
