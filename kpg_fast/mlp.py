@@ -1,0 +1,117 @@
+"""Perceptrons with two hidden layers whose gradient is taken by hand, for updates too small to afford autograd.
+
+    h1 = relu(x W1 + b1)    h2 = relu(h1 W2 + b2)    y = h2 W3 + b3
+
+Rows are [G, R, features] and every parameter has a leading axis G of independent sets, so all agents are one batched
+product. Sizes: G parameter sets, R rows of each, I inputs, H hidden.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod, sqrt
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Parameters = Mapping[str, Tensor]
+
+
+class Buffers:
+    """Memory of intermediate results by name, kept from update to update and grown when more rows come."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._flat: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, *shape: int) -> Tensor:
+        """Memory of this shape; what it held before is lost."""
+        size = prod(shape)
+        flat = self._flat.get(name)
+        if flat is None or flat.numel() < size:
+            flat = self._flat[name] = torch.empty(size, dtype=self.dtype)
+        return flat[:size].view(shape)
+
+
+class Tape(NamedTuple):
+    """A forward pass: inputs and what every layer gave, [G, R, ...]."""
+
+    x: Tensor
+    h1: Tensor
+    h2: Tensor
+    y: Tensor
+
+
+class Deltas(NamedTuple):
+    """Gradients at the three layers' outputs before the activation, [G, R, ...]; linear in the output's gradient."""
+
+    h1: Tensor
+    h2: Tensor
+    y: Tensor
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """The sizes of a network; parameters and memory are the caller's."""
+
+    in_size: int
+    hidden: int
+    out_size: int
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Parameter shapes of one set, in their order in memory."""
+        i, h, o = self.in_size, self.hidden, self.out_size
+        return {"in.w": (i, h), "in.b": (h,), "mid.w": (h, h), "mid.b": (h,), "out.w": (h, o), "out.b": (o,)}
+
+    def forward(self, p: Parameters, x: Tensor, buffers: Buffers, name: str) -> Tape:
+        """The network at rows ``x`` [G, R, I], written to buffers whose names begin with ``name``."""
+        g, rows = p["in.w"].shape[0], x.shape[1]
+        h1 = affine(p["in.w"], p["in.b"], x, buffers(f"{name}.h1", g, rows, self.hidden)).relu_()
+        h2 = affine(p["mid.w"], p["mid.b"], h1, buffers(f"{name}.h2", g, rows, self.hidden)).relu_()
+        return Tape(x, h1, h2, affine(p["out.w"], p["out.b"], h2, buffers(f"{name}.y", g, rows, self.out_size)))
+
+    def deltas(self, p: Parameters, tape: Tape, dy: Tensor, buffers: Buffers, name: str) -> Deltas:
+        """Propagate the output's gradient ``dy`` [G, R, out] back through the layers."""
+        d2 = torch.bmm(dy, p["out.w"].mT, out=buffers(f"{name}.d2", *tape.h2.shape))
+        through_relu(d2, tape.h2)
+        d1 = torch.bmm(d2, p["mid.w"].mT, out=buffers(f"{name}.d1", *tape.h1.shape))
+        through_relu(d1, tape.h1)
+        return Deltas(d1, d2, dy)
+
+    def gradient(self, tape: Tape, deltas: Deltas, out: Parameters) -> None:
+        """Write the parameters' gradient, summed over rows, to ``out``."""
+        for layer, x, delta in (("in", tape.x, deltas.h1), ("mid", tape.h1, deltas.h2), ("out", tape.h2, deltas.y)):
+            affine_gradient(x, delta, out[f"{layer}.w"], out[f"{layer}.b"])
+
+    def initialise(self, p: Parameters, generator: torch.Generator) -> None:
+        """Uniform in +-1 / sqrt(inputs), weights and biases: the default of ``torch.nn.Linear``, which FACMAC keeps."""
+        for layer, fan_in in (("in", self.in_size), ("mid", self.hidden), ("out", self.hidden)):
+            for kind in ("w", "b"):
+                initialise_uniform(p[f"{layer}.{kind}"], fan_in, generator)
+
+
+def initialise_uniform(parameter: Tensor, fan_in: int, generator: torch.Generator) -> None:
+    """Uniform in +-1 / sqrt(fan_in)."""
+    bound = 1 / sqrt(fan_in)
+    values = torch.empty(parameter.shape, dtype=parameter.dtype)
+    parameter.copy_(values.uniform_(-bound, bound, generator=generator))
+
+
+def affine(w: Tensor, b: Tensor, x: Tensor, out: Tensor) -> Tensor:
+    """x w + b: [G, R, I] x [G, I, O] + [G, O] -> ``out`` [G, R, O]; ``x`` may serve all G (its axis is 1)."""
+    if x.shape[0] != w.shape[0]:
+        x = x.expand(w.shape[0], -1, -1)
+    return torch.baddbmm(b[:, None], x, w, out=out)
+
+
+def affine_gradient(x: Tensor, delta: Tensor, dw: Tensor, db: Tensor) -> None:
+    """Write the gradients of :func:`affine`'s parameters for the output's gradient ``delta`` [G, R, O]."""
+    if x.shape[0] != delta.shape[0]:
+        x = x.expand(delta.shape[0], -1, -1)
+    torch.bmm(x.mT, delta, out=dw)
+    torch.sum(delta, 1, out=db)
+
+
+def through_relu(delta: Tensor, activation: Tensor) -> None:
+    """Set ``delta`` to 0, in place, where the ReLU's output ``activation`` is 0."""
+    torch.ops.aten.threshold_backward.grad_input(delta, activation, 0, grad_input=delta)
