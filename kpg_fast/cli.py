@@ -14,7 +14,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional, Suppress, arg
 
 from kpg_fast.config import PRESETS, Algorithm, Config, KMappo
-from kpg_fast.errors import UsageError, unknown_name
+from kpg_fast.errors import EnvironmentFailure, UsageError, unknown_name
 
 if TYPE_CHECKING:
     from kpg_fast.run import RunResult
@@ -237,12 +237,15 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line (without the program's name); returns the exit code: 0, or 2 for bad input."""
+    """Run a command line (without the program's name); returns the exit code: 0, 2 for bad input, 1 for what failed."""
     try:
         return _dispatch("kpg-fast", "command", COMMANDS, list(sys.argv[1:] if argv is None else argv))
     except UsageError as error:
         print(f"kpg-fast: error: {error}", file=sys.stderr)
         return 2
+    except EnvironmentFailure as error:
+        print(f"kpg-fast: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
         if error.filename is None:
             raise

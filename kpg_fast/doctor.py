@@ -1,11 +1,12 @@
 """What this machine can run: every finding says what was looked at, whether it is well, and if not what to do."""
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
+from importlib import import_module, metadata
 from importlib.util import find_spec
 
 import torch
@@ -14,14 +15,13 @@ from kpg_fast import provenance
 from kpg_fast.envs import families
 from kpg_fast.errors import UsageError
 
-# Extra -> what it gives and the distributions it stands for.
 _EXTRAS = {
-    "plot": ("plots and TensorBoard events", ("matplotlib", "tensorboard")),
-    "video": ("GIF and MP4 of an episode", ("imageio", "imageio-ffmpeg")),
-    "pettingzoo": ("SMAX for other codebases", ("pettingzoo", "gymnasium")),
-    "mamujoco": ("MAMuJoCo", ("mujoco", "gymnasium")),
-    "smac": ("StarCraft II", ("pys2clientprotocol", "websocket-client")),
-    "cuda": ("SMAX on a GPU", ("numba-cuda",)),
+    "plot": "plots and TensorBoard events",
+    "video": "GIF and MP4 of an episode",
+    "pettingzoo": "SMAX for other codebases",
+    "mamujoco": "MAMuJoCo",
+    "smac": "StarCraft II",
+    "cuda": "SMAX on a GPU",
 }
 
 
@@ -63,10 +63,16 @@ def _packages() -> Iterator[Finding]:
     for package in ("torch", "triton", "numba", "numpy", "safetensors", "tyro", "rich"):
         version = provenance.installed_version(package)
         yield Finding(package, version is not None, version or f"pip install {package}", needed=package != "triton")
-    for extra, (gives, packages) in _EXTRAS.items():
-        missing = [package for package in packages if provenance.installed_version(package) is None]
+    for extra, gives in _EXTRAS.items():
+        missing = [package for package in _packages_of(extra) if provenance.installed_version(package) is None]
         install = f"; pip install 'kpg_fast[{extra}]' ({', '.join(missing)})" if missing else ""
         yield Finding(f"extra {extra}", not missing, gives + install)
+
+
+def _packages_of(extra: str) -> list[str]:
+    """The distributions an extra asks for, from this package's own metadata."""
+    lines = [line for line in metadata.requires("kpg_fast") or [] if f'extra == "{extra}"' in line.replace("'", '"')]
+    return [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines]
 
 
 def _backends() -> Iterator[Finding]:

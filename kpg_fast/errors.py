@@ -11,6 +11,10 @@ class UsageError(ValueError):
     """
 
 
+class EnvironmentFailure(RuntimeError):
+    """An environment cannot go on (a game that crashes whenever it is started). A run saves its state and stops."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:
     """Build the error for a name that is not in ``known``.
 

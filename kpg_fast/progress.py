@@ -99,7 +99,7 @@ class Status:
         if "flavour" in trainer.facts:
             self.title += f", {trainer.facts['flavour']} flavour"
         self.total_steps = trainer.num_updates * (config.total_steps // config.num_updates)
-        self.finished_at: deque[float] = deque([perf_counter()], maxlen=20)
+        self.finished_at: deque[float] = deque(maxlen=20)
         self.warned = False
 
     def add(self, metrics: dict[str, float]) -> str | None:
@@ -118,11 +118,13 @@ class Status:
     def cells(self, metrics: dict[str, float]) -> dict[str, str]:
         """Short texts by name, in the order to show them."""
         update, steps = int(metrics["update"]), int(metrics["env_steps"])
-        each = (self.finished_at[-1] - self.finished_at[0]) / max(1, len(self.finished_at) - 1)
+        # the first update compiles kernels and says nothing about the rest
+        intervals = len(self.finished_at) - 1
+        each = (self.finished_at[-1] - self.finished_at[0]) / intervals if intervals else None
         cells = {
             "steps": f"{steps:,}/{self.total_steps:,}",
             "update": f"{update}/{self.num_updates}",
-            "eta": _duration(each * (self.num_updates - update)),
+            "eta": "-" if each is None else _duration(each * (self.num_updates - update)),
         }
         for name, metric, form in (
             ("env_sps", "env_sps", ",.0f"),

@@ -11,7 +11,7 @@ import torch
 import kpg_fast
 
 # What can change a number of a run; the rest of the environment cannot.
-_PACKAGES = ("torch", "triton", "numba", "numpy", "safetensors", "mujoco", "numba-cuda")
+_PACKAGES = ("torch", "triton", "numba", "numpy", "safetensors", "mujoco", "mujoco-core", "numba-cuda")
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
 
 

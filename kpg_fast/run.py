@@ -15,7 +15,7 @@ from torch import Tensor
 from kpg_fast import checkpoint
 from kpg_fast.config import Config
 from kpg_fast.envs import VecEnv
-from kpg_fast.errors import UsageError
+from kpg_fast.errors import EnvironmentFailure, UsageError
 from kpg_fast.metrics import MetricsLog
 from kpg_fast.progress import Progress, Silent
 from kpg_fast.result import write_result
@@ -53,6 +53,7 @@ def train(config: Config, progress: Progress | None = None) -> RunResult:
     Raises:
         UsageError: a value out of range, an unknown environment or option, a run directory that exists or cannot be
             written. Nothing has been written then.
+        EnvironmentFailure: an environment cannot go on; the state is saved.
     """
     config.check()
     path = Path(config.run_dir) if config.run_dir else default_path(config)
@@ -159,7 +160,13 @@ class _Run:
         with MetricsLog(self.directory.path, trainer.updates) as log, self.progress as progress:
             progress.begin(trainer, self.directory.path)
             while trainer.updates < trainer.num_updates and not self.stop.requested:
-                metrics = self.update()
+                try:
+                    metrics = self.update()
+                except EnvironmentFailure as failure:
+                    self.save("last")  # a rollout comes before learning: the parameters are the last update's
+                    raise EnvironmentFailure(
+                        f"{failure}\nthe state is saved; to go on: kpg-fast resume {self.directory.path}"
+                    ) from failure
                 log.write(metrics)
                 progress.update(metrics)
                 if self.stop.requested or self.finished or trainer.updates % config.checkpoint_every == 0:

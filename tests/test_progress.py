@@ -31,6 +31,7 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "k-mappo K=2 on smax/2s3z, seed 0, fake flavour, run directory runs/x"
     assert "steps 32/128" in lines[1]
+    assert "eta -" in lines[1]  # the first update says nothing about the rest
     warnings = [line for line in lines if line.startswith("warning")]
     assert len(warnings) == 1
     assert "contraction ratio 1.50 > 1 at update 2" in warnings[0]

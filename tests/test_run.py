@@ -10,7 +10,7 @@ import torch
 
 import kpg_fast
 from kpg_fast import Config, checkpoint, metrics
-from kpg_fast.errors import UsageError
+from kpg_fast.errors import EnvironmentFailure, UsageError
 from kpg_fast.run import RunResult, evaluate, load, resume, train
 from tests.fake_trainer import FakeTrainer
 
@@ -123,6 +123,24 @@ def test_killed_run_goes_on_from_its_last_checkpoint(
     assert len(metrics.read(log)) == 5
     log.write_text(log.read_text() + '{"update": 6, "env_st')
     assert_same_run(whole, resume(tmp_path / "killed"))
+
+
+def test_environment_that_cannot_go_on_leaves_a_checkpoint(
+    tmp_path: Path, fake_trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = fake_trainer.update
+
+    def fail(self: FakeTrainer) -> dict[str, float]:
+        if self.updates == 3:
+            raise EnvironmentFailure("the game crashed five times")
+        return original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_trainer, "update", fail)
+        with pytest.raises(EnvironmentFailure, match=r"five times\n.*kpg-fast resume .*run"):
+            train(small(tmp_path / "run"))
+    assert load(tmp_path / "run").updates == 3
+    assert_same_run(train(small(tmp_path / "whole")), resume(tmp_path / "run"))
 
 
 def test_run_killed_before_its_first_checkpoint_starts_again(
