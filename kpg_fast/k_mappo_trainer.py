@@ -104,11 +104,16 @@ class KMappoTrainer:
         config, envs = self.config, min(episodes, _EVALUATION_ENVS)
         env = make(config.env, envs, config.seed + _EVALUATION_SEED, config.device, **config.options())
         try:
-            player = Actor(self.actor.network, self.actor.learner, env.spec.num_agents, config.seed)
-            player.begin(envs)
-            return {f"eval/{name}": value for name, value in play(env, player, -(-episodes // envs), watch).items()}
+            metrics = play(env, self.player(envs), -(-episodes // envs), watch)
+            return {f"eval/{name}": value for name, value in metrics.items()}
         finally:
             env.close()
+
+    def player(self, num_envs: int) -> Actor:
+        """See :class:`kpg_fast.trainer.Trainer`."""
+        player = Actor(self.actor.network, self.actor.learner, self.actor.num_agents, self.config.seed)
+        player.begin(num_envs)
+        return player
 
     def tensors(self) -> dict[str, Tensor]:
         """See :class:`kpg_fast.trainer.Trainer`."""

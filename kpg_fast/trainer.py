@@ -8,6 +8,7 @@ from torch import Tensor
 from kpg_fast.config import Config
 from kpg_fast.envs import VecEnv
 from kpg_fast.errors import UsageError
+from kpg_fast.rollout import Policy
 
 
 class Trainer(Protocol):
@@ -34,6 +35,9 @@ class Trainer(Protocol):
         ``watch`` is called with the environments before every step (to draw them). Training is not touched: the next
         :meth:`update` does the same as without the evaluation.
         """
+
+    def player(self, num_envs: int) -> Policy:
+        """The current policies for ``num_envs`` environments, at the beginning of an episode in each."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything with a shape that an exact resume needs: parameters, optimiser, hidden states, environments."""
