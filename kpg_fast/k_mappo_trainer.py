@@ -27,7 +27,9 @@ def build_actor(config: Config, spec: EnvSpec, dtype: torch.dtype) -> Actor:
     ids = n if s.agent_id and s.shared_actor else 0
     network = Network(spec.obs_size, s.hidden, spec.num_actions, s.recurrent, 0.01, ids, config.precision)
     groups = 1 if s.shared_actor else n
-    learner = Learner(network.shapes(), groups, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype)
+    learner = Learner(
+        network.shapes(), groups, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype, debug_drift=config.debug_drift
+    )
     return Actor(network, learner, n, config.seed)
 
 

@@ -5,10 +5,12 @@ forget to restore. Exactly one step a minibatch is committed.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from kpg_fast.drift import DriftCheck
 from kpg_fast.kernels.level_step import level_step, state_names
 from kpg_fast.parameters import Layout, ParameterStore
 
@@ -36,6 +38,7 @@ class Learner:
         eps: float = 1e-5,
         dtype: torch.dtype = torch.float32,
         more_slots: tuple[str, ...] = (),
+        debug_drift: bool = False,
     ) -> None:
         self.groups, self.optimizer, self.lr, self.max_grad_norm, self.eps = groups, optimizer, lr, max_grad_norm, eps
         self.dtype, self.more_slots = dtype, more_slots
@@ -44,6 +47,7 @@ class Learner:
         self.store = ParameterStore(Layout(shapes), groups, slots, dtype)
         self.theta = self.store.views("theta")
         self.steps = 0
+        self.drift = DriftCheck(self.store, self.moments) if debug_drift else None
         self.grad_norm = torch.zeros(groups, dtype=dtype)
 
     def views(self, slot: str) -> dict[str, Tensor]:
@@ -63,18 +67,25 @@ class Learner:
         for view, grad in zip(self.store.views("grad").values(), grads, strict=True):
             view.copy_(grad)
         slot, store = self.level_slot(k), self.store
+        if self.drift and k == 1:
+            self.drift.begin()
+        settings: dict[str, Any] = {
+            "optimizer": self.optimizer,
+            "lr": self.lr,
+            "eps": self.eps,
+            "max_grad_norm": self.max_grad_norm,
+            "step": self.steps + 1,
+        }
         self.grad_norm = level_step(
             store.slot("theta"),
             store.slot("grad"),
             [store.slot(name) for name in self.moments],
             store.slot(slot),
             [store.slot(f"{name}_k") for name in self.moments],
-            optimizer=self.optimizer,
-            lr=self.lr,
-            eps=self.eps,
-            max_grad_norm=self.max_grad_norm,
-            step=self.steps + 1,
+            **settings,
         )
+        if self.drift:
+            self.drift.after_level(k, slot, **settings)
         return slot
 
     def commit(self, slot: str) -> None:
@@ -83,6 +94,8 @@ class Learner:
         for name in self.moments:
             self.store.copy(f"{name}_k", name)
         self.steps += 1
+        if self.drift:
+            self.drift.after_commit()
 
     def distance(self, slot: str, other: str) -> Tensor:
         """Sum over the G sets of the Euclidean distance between two slots."""

@@ -9,12 +9,12 @@ def level_step(
     state: list[Tensor],
     optimizer: str,
     lr: float,
-    betas: tuple[float, float],
-    alpha: float,
-    eps: float,
-    momentum: float,
-    max_grad_norm: float | None,
-    step: int,
+    betas: tuple[float, float] = (0.9, 0.999),
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    momentum: float = 0.0,
+    max_grad_norm: float | None = None,
+    step: int = 1,
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """Return ``(theta_k, new state, grad_norm)``; formulas and shapes as in the package's docstring."""
     grad_norm = grad.double().square().sum(1).sqrt().to(grad.dtype)
