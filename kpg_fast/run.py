@@ -89,6 +89,10 @@ def resume(run_dir: str | Path, progress: Progress | None = None) -> RunResult:
 def load(path: str | Path) -> Trainer:
     """The trainer of a run in its last state, ready to act, to evaluate or to train on.
 
+    ``load(path).player(E).act(obs, avail_actions, reset, counter, greedy=True)`` gives the actions [E, N] and their
+    log-probabilities [E, N] for obs [E, N, O], avail_actions [E, N, A] bool and reset [E] bool (an episode begins);
+    ``counter`` numbers the calls, for the random numbers of sampled actions.
+
     Args:
         path: a run directory, or a checkpoint such as ``RUN_DIR/checkpoints/best``.
 

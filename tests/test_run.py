@@ -220,3 +220,17 @@ def test_real_trainer_resumes_exactly(tmp_path: Path, monkeypatch: pytest.Monkey
         stopped = train(small(tmp_path / "stopped", **values))
     assert stopped.updates == 3
     assert_same_run(whole, resume(stopped.run_dir))
+
+
+def test_loaded_run_acts(tmp_path: Path) -> None:
+    """The example of ``load``: actions of a trained policy for observations from anywhere."""
+    shape = {"env": "toy/climbing", "recurrent": False, "hidden": 8}
+    result = train(small(tmp_path / "run", updates=2, **shape))
+    trainer = load(result.run_dir)
+    agents, actions = 2, 3
+    obs, avail = torch.ones(5, agents, 1), torch.ones(5, agents, actions, dtype=torch.bool)
+    avail[..., 0] = False
+    action, log_prob = trainer.player(5).act(obs, avail, torch.ones(5, dtype=torch.bool), 0, greedy=True)
+    assert action.shape == log_prob.shape == (5, agents)
+    assert (action > 0).all()
+    assert (action == action[0]).all()
