@@ -17,6 +17,7 @@ except ImportError as error:
     raise ImportError(f"kpg_fast's extension is not built ({error}); run: pip install -e .") from error
 
 from kpg_fast.config import Config
+from kpg_fast.k_level_step import k_level_step
 from kpg_fast.run import RunResult, evaluate, load, resume, train
 
-__all__ = ["Config", "RunResult", "evaluate", "load", "resume", "train"]
+__all__ = ["Config", "RunResult", "evaluate", "k_level_step", "load", "resume", "train"]
