@@ -196,14 +196,7 @@ void Game::look(float* obs, float* state) {
     if (layout_.v2) order = shuffles_.permutation(layout_.n_agents);
     features_.observe(battle_, row_.avail_actions, order, draws_, obs);
     if (layout_.obs_instead_of_state) {
-        // smacv2 looks once more for this
-        if (layout_.v2) {
-            std::vector<float> again(static_cast<std::size_t>(layout_.state_size));
-            features_.observe(battle_, row_.avail_actions, shuffles_.permutation(layout_.n_agents), draws_, again.data());
-            std::copy(again.begin(), again.end(), state);
-        } else {
-            std::copy(obs, obs + layout_.n_agents * layout_.obs_size, state);
-        }
+        std::copy(obs, obs + layout_.n_agents * layout_.obs_size, state);
     } else {
         features_.state(battle_, state);
     }

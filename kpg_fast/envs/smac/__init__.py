@@ -1,0 +1,102 @@
+"""StarCraft II: the maps of SMAC and the battles of SMACv2 on the real game, which must be installed (docs/smac.md)."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from kpg_fast.envs.smac.client import Client
+from kpg_fast.envs.smac.installation import Installation, check_client, check_map, diagnose, locate
+from kpg_fast.envs.smac.layout import Layout, option_names
+from kpg_fast.envs.smac.scenarios import Scenario, find, names
+from kpg_fast.envs.smac.supervisor import SmacEnv, Supervision
+from kpg_fast.envs.vec_env import EnvSpec, StepArrays
+from kpg_fast.errors import UsageError, unknown_name
+
+__all__ = ["SmacEnv", "diagnose", "make_env", "names"]
+
+_CLIENTS = ("smac", "native")
+# The game fails past 2^19 loops; resets take a few besides the steps.
+_LOOPS_OF_A_GAME = 480_000
+
+
+def make_env(name: str, num_envs: int, seed: int = 0, device: str = "cpu", **options: Any) -> SmacEnv:
+    """Games of one scenario, started and ready to be reset.
+
+    Args:
+        name: one of :func:`names`, e.g. ``3s5z_vs_3s6z``, ``10gen_terran_5v5``.
+        num_envs: how many games.
+        seed: with the number of the environment and of its game it determines the game's random numbers.
+        device: ``cpu``; the games run nowhere else.
+        options: the library's own, by their names there (``difficulty``, ``step_mul``, ``obs_last_action``, ...), the
+            attributes of `Supervision` (``sync``, ``timeout``, ...), and
+            ``client``: ``"smac"``, the libraries smac and smacv2 with one process an environment, or ``"native"``, our
+            own, compiled;
+            ``bootstrap_time_limit``: the time limit truncates an episode; published results have it terminate one;
+            ``blank_enemies``: keep smacv2's habit of wiping enemies that are seen (its issue 50); native only;
+            ``pipeline``: send the requests of a step at once; native only.
+
+    Raises:
+        UsageError: an unknown scenario or option, or the game, a map or a package that is missing.
+        EnvironmentFailure: the game is there, but cannot be brought to play.
+    """
+    if num_envs < 1:
+        raise UsageError(f"num_envs = {num_envs}: must be at least 1")
+    if device != "cpu":
+        raise UsageError(f"StarCraft II runs on the cpu, not on {device!r}")
+    scenario = find(name)
+    own = {"client": "smac", "bootstrap_time_limit": False, "blank_enemies": True, "pipeline": True}
+    rules = {field.name: field.default for field in fields(Supervision)}
+    for option in options:
+        if option not in (known := [*own, *rules, *option_names(scenario)]):
+            raise unknown_name(f"option of smac/{name}", option, known)
+    own |= {key: options.pop(key) for key in list(options) if key in own}
+    rules |= {key: options.pop(key) for key in list(options) if key in rules}
+    if own["client"] not in _CLIENTS:
+        raise unknown_name("client", str(own["client"]), _CLIENTS)
+    native = own["client"] == "native"
+    layout = _layout(scenario, options, own, native)
+    installation = locate(layout.options["game_version"])
+    check_map(installation, scenario)
+    check_client(str(own["client"]), scenario)
+    rules["restart_after"] = min(int(str(rules["restart_after"])), _LOOPS_OF_A_GAME // layout.options["step_mul"])
+    supervision = Supervision(**rules)  # type: ignore[arg-type]
+    supervision.check()
+    spec = _spec(layout, num_envs)
+    return SmacEnv(
+        spec, _client(layout, installation, spec, supervision, native, bool(own["pipeline"])), supervision, seed
+    )
+
+
+def _client(
+    layout: Layout, installation: Installation, spec: EnvSpec, rules: Supervision, native: bool, pipeline: bool
+) -> Client:
+    if native:
+        from kpg_fast.envs.smac.native import NativeClient
+
+        return NativeClient(layout, installation, StepArrays.empty(spec), rules.launch_timeout, pipeline)
+    from kpg_fast.envs.smac.library import LibraryClient
+
+    return LibraryClient(layout, spec, rules.timeout, rules.launch_timeout)
+
+
+def _layout(scenario: Scenario, options: Mapping[str, Any], own: Mapping[str, Any], native: bool) -> Layout:
+    layout = Layout.build(scenario, options, bool(own["bootstrap_time_limit"]), bool(own["blank_enemies"]), native)
+    if native and scenario.v2:
+        from kpg_fast.envs.smac.teams import check
+
+        check(layout.options["capability_config"])
+    return layout
+
+
+def _spec(layout: Layout, num_envs: int) -> EnvSpec:
+    scenario = layout.scenario
+    return EnvSpec(
+        name=f"smac/{scenario.name}",
+        num_envs=num_envs,
+        num_agents=scenario.n_agents,
+        obs_size=layout.obs_size,
+        state_size=layout.state_size,
+        num_actions=layout.n_actions,
+        max_episode_steps=scenario.limit,
+        facts={"map": scenario.map_file, "difficulty": layout.options["difficulty"]},
+    )
