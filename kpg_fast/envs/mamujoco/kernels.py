@@ -113,11 +113,18 @@ def judge(features: Array, ctrl: Array, terms: Terms, position: Array, reward: A
 
 
 @njit(nogil=True, cache=True)
-def _gather(row: Array, index: Array, limit: Array, out: Array, standardise: bool) -> None:
-    if not standardise:
+def _gather(row: Array, index: Array, limit: Array, clipped: bool, out: Array) -> None:
+    if not clipped:  # most observations: three times faster without
         for place in range(index.size):
-            out[place] = min(max(row[index[place]], -limit[place]), limit[place])
+            out[place] = row[index[place]]
         return
+    for place in range(index.size):
+        out[place] = min(max(row[index[place]], -limit[place]), limit[place])
+
+
+@njit(nogil=True, cache=True)
+def _gather_standardised(row: Array, index: Array, limit: Array, out: Array) -> None:
+    """(x - mean) / standard deviation, both over the numbers x of this one sample."""
     total = 0.0
     for place in range(index.size):
         total += min(max(row[index[place]], -limit[place]), limit[place])
@@ -135,6 +142,12 @@ def _gather(row: Array, index: Array, limit: Array, out: Array, standardise: boo
 def observe(features: Array, plan: Plan, envs: Array, obs: Array, state: Array) -> None:
     """Write obs [E, N, O] and state [E, S] of the environments ``envs``, in the arrays' own precision."""
     for env in envs:
+        row = features[env]
+        if plan.standardise:
+            for agent in range(plan.obs_index.shape[0]):
+                _gather_standardised(row, plan.obs_index[agent], plan.obs_limit[agent], obs[env, agent])
+            _gather_standardised(row, plan.state_index, plan.state_limit, state[env])
+            continue
         for agent in range(plan.obs_index.shape[0]):
-            _gather(features[env], plan.obs_index[agent], plan.obs_limit[agent], obs[env, agent], plan.standardise)
-        _gather(features[env], plan.state_index, plan.state_limit, state[env], plan.standardise)
+            _gather(row, plan.obs_index[agent], plan.obs_limit[agent], plan.obs_clipped, obs[env, agent])
+        _gather(row, plan.state_index, plan.state_limit, plan.state_clipped, state[env])

@@ -23,9 +23,10 @@ class Plan(NamedTuple):
 
     obs_index: Array  # [N, O] int32
     obs_limit: Array  # [N, O] float64
-    obs_sizes: Array  # [N] int32: numbers before the padding
+    obs_clipped: bool  # whether any limit is finite
     state_index: Array  # [S] int32
     state_limit: Array  # [S] float64
+    state_clipped: bool
     standardise: bool
 
 
@@ -48,13 +49,16 @@ def plan(
         ]
     longest = max(len(row) for row in rows)
     padded = [row + [(layout.zero, np.inf)] * (longest - len(row)) for row in rows]
+    obs_limit = np.array([[limit for _, limit in row] for row in padded], np.float64)
     state_entries = _entries(layout, state)
+    state_limit = np.array([limit for _, limit in state_entries], np.float64)
     return Plan(
         obs_index=np.array([[index for index, _ in row] for row in padded], np.int32),
-        obs_limit=np.array([[limit for _, limit in row] for row in padded], np.float64),
-        obs_sizes=np.array([len(row) for row in rows], np.int32),
+        obs_limit=obs_limit,
+        obs_clipped=bool(np.isfinite(obs_limit).any()),
         state_index=np.array([index for index, _ in state_entries], np.int32),
-        state_limit=np.array([limit for _, limit in state_entries], np.float64),
+        state_limit=state_limit,
+        state_clipped=bool(np.isfinite(state_limit).any()),
         standardise=mode == "harl",
     )
 
