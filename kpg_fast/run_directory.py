@@ -108,7 +108,7 @@ def check_new(path: Path) -> None:
         raise UsageError(f"run directory {path} exists{resume}")
     if not parent.is_dir():
         raise UsageError(f"cannot write {path}: {parent} is not a directory")
-    if not os.access(parent, os.W_OK | os.X_OK):
+    if not os.access(parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise UsageError(f"cannot write {path}: no write permission in {parent}")
 
 

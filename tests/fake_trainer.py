@@ -45,7 +45,7 @@ class FakeTrainer:
             "time/policy": 2.0,
             "time/levels": 4.0,
             "time/critic": 1.0,
-            "contraction_ratio": 0.5 if self.updates != 2 else 1.5,
+            "contraction_ratio": 0.5 if self.updates < 2 else 1.5,
         }
 
     def evaluate(self, episodes: int, watch: Callable[[VecEnv], None] | None = None) -> dict[str, float]:

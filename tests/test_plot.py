@@ -82,7 +82,7 @@ def test_finished_or_not(tmp_path: Path) -> None:
         "eval/return_mean",
         "eval/length_mean",
     }
-    assert Run.read(made_run(tmp_path / "half", updates=UPDATES // 2)).evaluation == {}
+    assert Run.read(made_run(tmp_path / "half", updates=UPDATES // 2, evaluations=2)).evaluation == {}
 
 
 def test_curves_meet_on_the_stretch_they_share() -> None:

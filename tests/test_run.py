@@ -12,6 +12,7 @@ import kpg_fast
 from kpg_fast import Config, checkpoint, metrics
 from kpg_fast.errors import EnvironmentFailure, UsageError
 from kpg_fast.run import RunResult, evaluate, load, resume, train
+from kpg_fast.stop import StopRequest
 from tests.fake_trainer import FakeTrainer
 
 TIMING = {"seconds", "env_sps", "agent_sps"}
@@ -101,6 +102,7 @@ def test_signal_finishes_the_update_saves_and_resumes_exactly(
     assert not stopped.finished
     assert stopped.updates == 3
     assert not (stopped.run_dir / "result.json").exists()
+    assert checkpoint.load(stopped.run_dir / "checkpoints" / "last")[1]["counters"]["updates"] == 3
     assert_same_run(whole, resume(stopped.run_dir))
 
 
@@ -122,7 +124,10 @@ def test_killed_run_goes_on_from_its_last_checkpoint(
     log = tmp_path / "killed" / "metrics.jsonl"
     assert len(metrics.read(log)) == 5
     log.write_text(log.read_text() + '{"update": 6, "env_st')
+    done = []
+    monkeypatch.setattr(fake_trainer, "update", lambda self: done.append(self.updates + 1) or original(self))
     assert_same_run(whole, resume(tmp_path / "killed"))
+    assert done == [5, 6]
 
 
 def test_environment_that_cannot_go_on_leaves_a_checkpoint(
@@ -162,19 +167,30 @@ def test_resume_of_a_finished_run_changes_nothing(tmp_path: Path, fake_trainer: 
     assert (result.run_dir / "metrics.jsonl").read_text() == before
 
 
-def test_best_is_the_best_evaluation(
+def test_best_is_the_best_evaluation_and_the_first_of_equals(
     tmp_path: Path, fake_trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores = {1: (0.1, 5.0), 2: (0.8, 1.0), 3: (0.8, 2.0), 4: (0.8, 0.5), 5: (0.2, 9.0), 6: (0.0, 0.0)}
+    scores = {1: (0.1, 5.0), 2: (0.8, 1.0), 3: (0.8, 2.0), 4: (0.8, 2.0), 5: (0.2, 9.0), 6: (0.0, 0.0)}
 
-    def scored(self: FakeTrainer, episodes: int) -> dict[str, float]:
+    def scored(self: FakeTrainer, episodes: int, watch: object = None) -> dict[str, float]:
         win, score = scores[self.updates]
         return {"eval/win_rate": win, "eval/return_mean": score}
 
-    monkeypatch.setattr(fake_trainer, "evaluate", lambda self, episodes, watch=None: scored(self, episodes))
-    result = train(small(tmp_path / "run", eval_every=32))
+    monkeypatch.setattr(fake_trainer, "evaluate", scored)
+    with monkeypatch.context() as patch:
+        stop_at(patch, fake_trainer, 4, signal.SIGTERM)
+        train(small(tmp_path / "run", eval_every=32))
+    result = resume(tmp_path / "run")  # the best so far is remembered
     assert checkpoint.load(result.run_dir / "checkpoints" / "best")[1]["counters"] == {"updates": 3}
     assert checkpoint.load(result.run_dir / "checkpoints" / "last")[1]["counters"] == {"updates": 6}
+
+
+def test_second_interrupt_is_not_caught() -> None:
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_load_and_evaluate_take_a_run_or_a_checkpoint(tmp_path: Path, fake_trainer: type[FakeTrainer]) -> None:
