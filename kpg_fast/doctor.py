@@ -106,15 +106,15 @@ def _triton() -> tuple[bool, str]:
 def _environments() -> Iterator[Finding]:
     """Whether each family can be imported, and what a family that needs more says of itself.
 
-    ``kpg_fast.envs.<family>.capabilities()``, where there is one, gives name -> state of everything the family needs;
-    a state that begins with ``missing`` or ``none`` is what does not work.
+    ``kpg_fast.envs.<family>.diagnose()``, where there is one, gives (what was looked at, whether it is well, what was
+    found or what to do) for everything the family needs.
     """
     for family, scenarios in environments().items():
         available = not scenarios.startswith("not available")
         yield Finding(f"environments {family}", available, scenarios)
-        capabilities = getattr(import_module(f"kpg_fast.envs.{family}"), "capabilities", dict) if available else dict
-        for what, state in capabilities().items():
-            yield Finding(f"{family}: {what}", not state.startswith(("missing", "none")), state)
+        diagnose = getattr(import_module(f"kpg_fast.envs.{family}"), "diagnose", list) if available else list
+        for what, ok, detail in diagnose():
+            yield Finding(f"{family}: {what}", ok, detail)
 
 
 def _machine() -> Iterator[Finding]:

@@ -45,12 +45,12 @@ def test_missing_need_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 def test_family_speaks_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     family = types.SimpleNamespace(
-        names=lambda: ["3m"], capabilities=lambda: {"game": "missing: SC2PATH is not set", "client": "5.0"}
+        names=lambda: ["3m"], diagnose=lambda: [("game", False, "SC2PATH is not set"), ("client", True, "5.0")]
     )
     monkeypatch.setattr(doctor, "import_module", lambda name: family)
     found = report()
     assert not found["smac: game"].ok
-    assert found["smac: game"].detail == "missing: SC2PATH is not set"
+    assert found["smac: game"].detail == "SC2PATH is not set"
     assert found["smac: client"].ok
 
 

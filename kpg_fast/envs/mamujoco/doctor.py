@@ -16,7 +16,7 @@ _PROBE = """
 
 
 def capabilities() -> dict[str, str]:
-    """What ``kpg-fast doctor`` prints: versions, the stepper and how contact forces are computed. Never raises."""
+    """What is there: versions, the stepper and how contact forces are computed. Never raises."""
     report = {
         package: requirements.installed_version(package) or f"missing; run: {requirements.INSTALL}"
         for package in ("mujoco-core", "gymnasium")
@@ -31,6 +31,11 @@ def capabilities() -> dict[str, str]:
     report["stepper"] = "mujoco.batch"
     report["contact forces"] = {"c": "C functions", "python": f"documented Python API, slower ({reason})"}[way]
     return report
+
+
+def diagnose() -> list[tuple[str, bool, str]]:
+    """The same as (what was looked at, whether it is well, what was found or what to do)."""
+    return [(what, not state.startswith(("missing", "none")), state) for what, state in capabilities().items()]
 
 
 @cache
