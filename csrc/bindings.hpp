@@ -10,5 +10,6 @@ void bind_checksum(py::module_& m);
 void bind_level_step(py::module_& m);
 void bind_gemm(py::module_& m);
 void bind_linear(py::module_& m);
+void bind_gru(py::module_& m);
 void bind_smac(py::module_& m);
 void bind_mixer(py::module_& m);

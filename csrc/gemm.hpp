@@ -31,9 +31,35 @@ struct LinearGradient {
     float* db;
 };
 
+// G independent GRUs over time: x [G, T, R, in], h0 [G, R, hidden], reset [G, T, R], w_x [G, in, 3 hidden],
+// b_x [G, 3 hidden], w_h [G, hidden, 3 hidden], b_n [G, hidden]; gates in the order r, z, n.
+struct Gru {
+    std::int64_t sets, steps, rows, in, hidden;
+    Sets x, h0, w_x, b_x, w_h, b_n;
+    const bool* reset;
+    std::int64_t reset_set_stride;
+    bool bf16;
+};
+
+// What the backward pass reads: h [G, T, R, hidden], and gates [G, T, R, 4 hidden] as r, z, n, hn = h w_n + b_n.
+struct GruOutputs {
+    float* h;
+    float* gates;  // null where no gradient is wanted
+};
+
+// Gradients for dh [G, T, R, hidden]; dx may be null, the others are contiguous and of their input's shape.
+struct GruGradient {
+    const float* dh;
+    const float* h;
+    const float* gates;
+    float *dx, *dh0, *dw_x, *db_x, *dw_h, *db_n;
+};
+
 struct Kernels {
     void (*linear_forward)(const Linear&, float* y);
     void (*linear_backward)(const Linear&, const LinearGradient&);
+    void (*gru_forward)(const Gru&, const GruOutputs&);
+    void (*gru_backward)(const Gru&, const GruGradient&);
 };
 
 extern const Kernels kernels_generic, kernels_avx2, kernels_avx512, kernels_avx512_bf16;

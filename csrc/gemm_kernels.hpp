@@ -17,7 +17,7 @@ constexpr int kTileRows = 8;  // 8 x 3 sums of 32 registers
 constexpr int kTileRows = 4;  // 4 x 3 of 16
 #endif
 constexpr int kTileVecs = 3;
-constexpr std::int64_t kDepth = 128;
+constexpr std::int64_t kDepth = 256;
 
 struct Fp32 {
     static constexpr int kPack = 1;
@@ -44,10 +44,11 @@ constexpr std::int64_t vectors(std::int64_t columns) { return (columns + kLanes 
 // How many registers wide the next panel is when `left` remain: never a single one beside a full one if avoidable.
 KPG_INLINE int panel_width(std::int64_t left) { return left == 4 ? 2 : left < kTileVecs ? int(left) : kTileVecs; }
 
-// What a tile's sums start from, and what becomes of them.
+// What a tile's sums are added to, and what becomes of them. Sums start from zero and meet what they are added to at
+// the end: starting from a large number would round every small product to its last place.
 struct Epilogue {
-    const float* start_row = nullptr;  // a row added to every row (a bias); may not be combined with add
-    bool add = false;                  // add to what C holds
+    const float* row = nullptr;  // a bias, the same for every row; not together with add
+    bool add = false;            // what C holds
     bool relu = false;
 };
 
@@ -56,15 +57,7 @@ struct Epilogue {
 template <class P, int Rows, int Vecs, bool Strip>
 KPG_INLINE void tile(std::int64_t depth, const float* a, std::int64_t a_stride, const float* b, float* c,
                      std::int64_t c_stride, const Epilogue& how) {
-    Vec sum[Rows][Vecs];
-#pragma GCC unroll 8
-    for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 3
-        for (int j = 0; j < Vecs; ++j) {
-            sum[i][j] = how.add ? load(c + i * c_stride + j * kLanes)
-                                : how.start_row ? load(how.start_row + j * kLanes) : Vec{};
-        }
-    }
+    Vec sum[Rows][Vecs] = {};
 #pragma GCC unroll 2
     for (std::int64_t k = 0; k < depth; ++k) {
         Vec row[Vecs];
@@ -83,7 +76,11 @@ KPG_INLINE void tile(std::int64_t depth, const float* a, std::int64_t a_stride, 
     for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 3
         for (int j = 0; j < Vecs; ++j) {
-            store(c + i * c_stride + j * kLanes, how.relu ? at_least(sum[i][j], 0.0f) : sum[i][j]);
+            float* to = c + i * c_stride + j * kLanes;
+            Vec total = sum[i][j];
+            if (how.add) total += load(to);
+            if (how.row) total += load(how.row + j * kLanes);
+            store(to, how.relu ? at_least(total, 0.0f) : total);
         }
     }
 }
@@ -223,8 +220,8 @@ static void product(std::int64_t m, std::int64_t depth, Rows a, const float* pac
             std::int64_t part = depth - k < kDepth ? depth - k : kDepth;
             Epilogue now = how;
             now.add = how.add || k > 0;
+            now.row = how.row && k == 0 ? how.row + first * kLanes : nullptr;
             now.relu = how.relu && k + part == depth;
-            if (how.start_row) now.start_row = how.start_row + first * kLanes;
             for (std::int64_t i = 0; i < m; i += kTileRows) {
                 std::int64_t rows = m - i < kTileRows ? m - i : kTileRows;
                 float* to = c + i * c_stride + first * kLanes;

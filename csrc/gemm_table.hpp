@@ -3,10 +3,12 @@
 #include "gemm_simd.hpp"
 #include "gemm_kernels.hpp"
 #include "linear_kernels.hpp"
+#include "gru_kernels.hpp"
+#include "gru_gradient.hpp"
 
 namespace kpg::KPG_ISA {
 
 // A constant: nothing compiled for this instruction set may run before the CPU was asked whether it has it.
-constexpr Kernels kTable = {linear_forward, linear_backward};
+constexpr Kernels kTable = {linear_forward, linear_backward, gru_forward, gru_backward};
 
 }  // namespace kpg::KPG_ISA

@@ -29,7 +29,7 @@ static void linear_forward_as(const Linear& l, float* y) {
                 std::int64_t first = block * kRowBlock, rows = std::min(kRowBlock, l.rows - first);
                 const float* x = l.x[g] + first * l.x_row_stride;
                 Epilogue how;
-                how.start_row = packed + g * set_floats + panel_floats;
+                how.row = packed + g * set_floats + panel_floats;
                 how.relu = l.relu;
                 product<P>(rows, depth, rows_for_tiles<P>(x, l.x_row_stride, rows, l.in, buffer),
                            packed + g * set_floats, l.out, false, y + (g * l.rows + first) * l.out, l.out, how);

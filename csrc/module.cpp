@@ -8,6 +8,7 @@ PYBIND11_MODULE(_C, m) {
     bind_level_step(m);
     bind_gemm(m);
     bind_linear(m);
+    bind_gru(m);
     bind_smac(m);
     bind_mixer(m);
 }

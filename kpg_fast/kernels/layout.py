@@ -8,10 +8,12 @@ from torch import Tensor
 
 from kpg_fast.errors import UsageError
 
+Array = NDArray[Any]
+
 PRECISIONS = ("fp32", "bf16")
 
 
-def view(tensor: Tensor) -> NDArray[Any]:
+def view(tensor: Tensor) -> Array:
     """The tensor's memory as an array of the same shape and strides."""
     return tensor.detach().numpy()
 

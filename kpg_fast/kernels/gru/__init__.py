@@ -13,9 +13,101 @@ Shapes: x [G, T, R, I], h0 [G, R, H], reset [T, R] or [G, T, R], w_x [G, I, 3H],
 b_n [G, H]; the result is every hidden state, [G, T, R, H]. G counts independent parameter sets, R independent rows.
 """
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
-from kpg_fast.kernels.gru import ref
+from kpg_fast.errors import UsageError
+from kpg_fast.kernels.gru import cpu, ref
+from kpg_fast.kernels.layout import check_dtypes, check_precision, check_shape
+
+
+@torch.library.custom_op("kpg_fast::gru", mutates_args=(), device_types="cpu")
+def _forward(
+    x: Tensor,
+    h0: Tensor,
+    reset: Tensor,
+    w_x: Tensor,
+    b_x: Tensor,
+    w_h: Tensor,
+    b_n: Tensor,
+    precision: str,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    return cpu.forward(x, h0, reset, w_x, b_x, w_h, b_n, precision, keep)
+
+
+@_forward.register_fake
+def _(
+    x: Tensor,
+    h0: Tensor,
+    reset: Tensor,
+    w_x: Tensor,
+    b_x: Tensor,
+    w_h: Tensor,
+    b_n: Tensor,
+    precision: str,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    hidden = h0.shape[-1]
+    gates_shape = (*x.shape[:-1], 4 * hidden) if keep else (0,)
+    return x.new_empty(*x.shape[:-1], hidden), x.new_empty(gates_shape)
+
+
+@torch.library.custom_op("kpg_fast::gru_backward", mutates_args=(), device_types="cpu")
+def _backward(
+    dh: Tensor,
+    h: Tensor,
+    gates: Tensor,
+    x: Tensor,
+    h0: Tensor,
+    reset: Tensor,
+    w_x: Tensor,
+    b_x: Tensor,
+    w_h: Tensor,
+    b_n: Tensor,
+    precision: str,
+    needs_dx: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return cpu.backward(dh, h, gates, x, h0, reset, w_x, b_x, w_h, b_n, precision, needs_dx)
+
+
+@_backward.register_fake
+def _(
+    dh: Tensor,
+    h: Tensor,
+    gates: Tensor,
+    x: Tensor,
+    h0: Tensor,
+    reset: Tensor,
+    w_x: Tensor,
+    b_x: Tensor,
+    w_h: Tensor,
+    b_n: Tensor,
+    precision: str,
+    needs_dx: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    dh0, dw_x, db_x, dw_h, db_n = (a.new_empty(a.shape) for a in (h0, w_x, b_x, w_h, b_n))
+    return x.new_empty(x.shape if needs_dx else (0,)), dh0, dw_x, db_x, dw_h, db_n
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.precision, keep = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # or zeros as large as the gates are made for their gradient
+    if keep:
+        ctx.save_for_backward(*output, *tensors)
+
+
+def _gradient(ctx: Any, dh: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    h, gates, x, h0, reset, *weights = ctx.saved_tensors
+    needs_dx = ctx.needs_input_grad[0]
+    dx, dh0, *dweights = _backward(dh, h, gates, x, h0, reset, *weights, ctx.precision, needs_dx)
+    return dx if needs_dx else None, dh0, None, *dweights, None, None
+
+
+_forward.register_autograd(_gradient, setup_context=_setup_context)
 
 
 def gru(
@@ -43,6 +135,28 @@ def gru(
     Float64 tensors always take the definition in ``ref.py`` (for tests).
 
     Raises:
-        UsageError: unknown precision, or shapes that do not fit.
+        UsageError: unknown precision, or shapes or types that do not fit.
     """
-    return ref.gru(x, h0, reset, w_x, b_x, w_h, b_n)
+    check_precision(precision)
+    _check_shapes(x, h0, reset, w_x, b_x, w_h, b_n)
+    tensors = (x, h0, w_x, b_x, w_h, b_n)
+    if check_dtypes("gru", *tensors) == torch.float64:
+        return ref.gru(x, h0, reset, w_x, b_x, w_h, b_n)
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    h: Tensor = _forward(x, h0, reset, w_x, b_x, w_h, b_n, precision, keep)[0]
+    return h
+
+
+def _check_shapes(x: Tensor, h0: Tensor, reset: Tensor, w_x: Tensor, b_x: Tensor, w_h: Tensor, b_n: Tensor) -> None:
+    if x.dim() != 4 or h0.dim() != 3:
+        raise UsageError(f"x must be [G, T, R, I] and h0 [G, R, H]; got {list(x.shape)} and {list(h0.shape)}")
+    sets, steps, rows, in_size = x.shape
+    hidden = h0.shape[-1]
+    check_shape("h0", h0, (sets, rows, hidden))
+    check_shape("reset", reset, (steps, rows) if reset.dim() == 2 else (sets, steps, rows))
+    check_shape("w_x", w_x, (sets, in_size, 3 * hidden))
+    check_shape("b_x", b_x, (sets, 3 * hidden))
+    check_shape("w_h", w_h, (sets, hidden, 3 * hidden))
+    check_shape("b_n", b_n, (sets, hidden))
+    if reset.dtype != torch.bool:
+        raise UsageError(f"reset must be bool, not {reset.dtype}")
