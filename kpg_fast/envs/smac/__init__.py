@@ -1,13 +1,12 @@
 """StarCraft II: the maps of SMAC and the battles of SMACv2 on the real game, which must be installed (docs/smac.md)."""
 
-from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from kpg_fast.envs.smac.client import Client
 from kpg_fast.envs.smac.installation import Installation, check_client, check_map, diagnose, locate
 from kpg_fast.envs.smac.layout import Layout, option_names
-from kpg_fast.envs.smac.scenarios import Scenario, find, names
+from kpg_fast.envs.smac.scenarios import find, names
 from kpg_fast.envs.smac.supervisor import SmacEnv, Supervision
 from kpg_fast.envs.vec_env import EnvSpec, StepArrays
 from kpg_fast.errors import UsageError, unknown_name
@@ -44,48 +43,53 @@ def make_env(name: str, num_envs: int, seed: int = 0, device: str = "cpu", **opt
     if device != "cpu":
         raise UsageError(f"StarCraft II runs on the cpu, not on {device!r}")
     scenario = find(name)
-    own = {"client": "smac", "bootstrap_time_limit": False, "blank_enemies": True, "pipeline": True}
-    rules = {field.name: field.default for field in fields(Supervision)}
+    known = [*_names_of(_Choice), *_names_of(Supervision), *option_names(scenario)]
     for option in options:
-        if option not in (known := [*own, *rules, *option_names(scenario)]):
+        if option not in known:
             raise unknown_name(f"option of smac/{name}", option, known)
-    own |= {key: options.pop(key) for key in list(options) if key in own}
-    rules |= {key: options.pop(key) for key in list(options) if key in rules}
-    if own["client"] not in _CLIENTS:
-        raise unknown_name("client", str(own["client"]), _CLIENTS)
-    native = own["client"] == "native"
-    layout = _layout(scenario, options, own, native)
+    choice = _Choice(**_take(options, _Choice))
+    rules = Supervision(**_take(options, Supervision))
+    if choice.client not in _CLIENTS:
+        raise unknown_name("client", choice.client, _CLIENTS)
+    layout = Layout.build(
+        scenario, options, choice.bootstrap_time_limit, choice.blank_enemies, native=choice.client == "native"
+    )
+    rules.check()
+    rules = replace(rules, restart_after=min(rules.restart_after, _LOOPS_OF_A_GAME // layout.options["step_mul"]))
     installation = locate(layout.options["game_version"])
     check_map(installation, scenario)
-    check_client(str(own["client"]), scenario)
-    rules["restart_after"] = min(int(str(rules["restart_after"])), _LOOPS_OF_A_GAME // layout.options["step_mul"])
-    supervision = Supervision(**rules)  # type: ignore[arg-type]
-    supervision.check()
+    check_client(choice.client, scenario)
     spec = _spec(layout, num_envs)
-    return SmacEnv(
-        spec, _client(layout, installation, spec, supervision, native, bool(own["pipeline"])), supervision, seed
-    )
+    return SmacEnv(spec, _client(choice, layout, installation, spec, rules), rules, seed)
 
 
-def _client(
-    layout: Layout, installation: Installation, spec: EnvSpec, rules: Supervision, native: bool, pipeline: bool
-) -> Client:
-    if native:
+@dataclass(frozen=True)
+class _Choice:
+    """Our own options that do not concern the supervision; see :func:`make_env`."""
+
+    client: str = "smac"
+    bootstrap_time_limit: bool = False
+    blank_enemies: bool = True
+    pipeline: bool = True
+
+
+def _names_of(kind: type[_Choice] | type[Supervision]) -> list[str]:
+    return [field.name for field in fields(kind)]
+
+
+def _take(options: dict[str, Any], kind: type[_Choice] | type[Supervision]) -> dict[str, Any]:
+    """Remove from ``options`` what is ``kind``'s."""
+    return {name: options.pop(name) for name in _names_of(kind) if name in options}
+
+
+def _client(choice: _Choice, layout: Layout, installation: Installation, spec: EnvSpec, rules: Supervision) -> Client:
+    if choice.client == "native":
         from kpg_fast.envs.smac.native import NativeClient
 
-        return NativeClient(layout, installation, StepArrays.empty(spec), rules.launch_timeout, pipeline)
+        return NativeClient(layout, installation, StepArrays.empty(spec), rules.launch_timeout, choice.pipeline)
     from kpg_fast.envs.smac.library import LibraryClient
 
     return LibraryClient(layout, spec, rules.timeout, rules.launch_timeout)
-
-
-def _layout(scenario: Scenario, options: Mapping[str, Any], own: Mapping[str, Any], native: bool) -> Layout:
-    layout = Layout.build(scenario, options, bool(own["bootstrap_time_limit"]), bool(own["blank_enemies"]), native)
-    if native and scenario.v2:
-        from kpg_fast.envs.smac.teams import check
-
-        check(layout.options["capability_config"])
-    return layout
 
 
 def _spec(layout: Layout, num_envs: int) -> EnvSpec:

@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kpg_fast.envs.smac import teams
 from kpg_fast.envs.smac.scenarios import Scenario
 from kpg_fast.errors import UsageError
+
+DIFFICULTIES = {level: number for number, level in enumerate("123456789A", start=1)}
+"""The built-in opponent's levels, from very easy to cheating insanely, and their numbers in s2clientprotocol."""
 
 # The libraries' options with their defaults.
 _BOTH: dict[str, Any] = {
@@ -164,16 +168,19 @@ class Layout:
         s, o = self.scenario, self.options
         if o["step_mul"] < 1:
             raise UsageError(f"step_mul = {o['step_mul']}: must be at least 1")
-        capability = o.get("capability_config", {})
-        if (capability.get("n_units", s.n_agents), capability.get("n_enemies", s.n_enemies)) != (
-            s.n_agents,
-            s.n_enemies,
-        ):
+        if o["difficulty"] not in DIFFICULTIES:
+            raise UsageError(f"difficulty = {o['difficulty']}: must be one of {' '.join(DIFFICULTIES)}")
+        if s.v2 and o["obs_instead_of_state"]:
+            raise UsageError("smacv2 has no obs_instead_of_state")
+        capability, sizes = o.get("capability_config", {}), (s.n_agents, s.n_enemies)
+        if (capability.get("n_units", s.n_agents), capability.get("n_enemies", s.n_enemies)) != sizes:
             raise UsageError(f"capability_config and the name smac/{s.name} disagree about the size of the teams")
         if native:
             for name in _CAPABILITIES_OF_THE_LIBRARY:
                 if name in capability:
                     raise UsageError(f"capability {name!r} is the library's own: use client='smac'")
+            if s.v2:
+                teams.check(capability)
 
     @property
     def n_look(self) -> int:

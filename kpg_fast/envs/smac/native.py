@@ -21,12 +21,11 @@ from s2clientprotocol import common_pb2, sc2api_pb2
 from kpg_fast.envs.smac import processes
 from kpg_fast.envs.smac.client import Happening, Launch, What
 from kpg_fast.envs.smac.installation import Installation
-from kpg_fast.envs.smac.layout import GAME_IDS, V2_COPIES, Layout, decode_height, decode_pathing
+from kpg_fast.envs.smac.layout import DIFFICULTIES, GAME_IDS, V2_COPIES, Layout, decode_height, decode_pathing
 from kpg_fast.envs.smac.teams import Teams
 from kpg_fast.envs.vec_env import Array, StepArrays
 
 _RACES = {"T": common_pb2.Terran, "P": common_pb2.Protoss, "Z": common_pb2.Zerg}
-_DIFFICULTIES = dict(zip("123456789A", range(1, 11), strict=True))
 _RETRY_S = 0.02
 
 
@@ -237,7 +236,7 @@ class NativeClient:
         create.player_setup.add(
             type=sc2api_pb2.Computer,
             race=_RACES[scenario.enemy_race],
-            difficulty=_DIFFICULTIES[options["difficulty"]],
+            difficulty=DIFFICULTIES[options["difficulty"]],
         )
         created = _ask(channel, create_game=create).create_game
         if created.HasField("error"):
