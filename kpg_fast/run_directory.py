@@ -16,15 +16,16 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from kpg_fast import checkpoint, provenance
+from kpg_fast import provenance
 from kpg_fast.config import Config
 from kpg_fast.errors import UsageError
 from kpg_fast.files import write_aside, writing
+from kpg_fast.snapshot import BackgroundCheckpoint
 
 
 @dataclass
@@ -34,6 +35,7 @@ class RunDirectory:
     path: Path
     lock: int
     """File descriptor of the directory; holds the lock until it is closed."""
+    writer: BackgroundCheckpoint = field(default_factory=BackgroundCheckpoint)
 
     @classmethod
     def create(cls, path: Path, config: Config, facts: dict[str, str]) -> "RunDirectory":
@@ -74,12 +76,16 @@ class RunDirectory:
         return cls(path, lock)
 
     def close(self) -> None:
-        """Let others write."""
-        os.close(self.lock)
+        """Wait until the last checkpoint is on disk, then let others write."""
+        try:
+            self.writer.wait()
+        finally:
+            os.close(self.lock)
 
     def save(self, name: str, tensors: dict[str, Any], meta: dict[str, Any]) -> None:
-        """Write ``checkpoints/<name>``; the one it replaces stays whole until the new one is."""
-        checkpoint.save(self.path / "checkpoints" / name, tensors, meta)
+        """Write ``checkpoints/<name>`` while the run goes on; the one it replaces stays whole until the new one is."""
+        self.writer.wait()
+        self.writer.start(self.path / "checkpoints" / name, tensors, meta)
 
     def write_json(self, name: str, values: Any) -> None:
         """Write a JSON file, whole or not at all."""
