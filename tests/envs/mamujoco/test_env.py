@@ -5,6 +5,8 @@ import pytest
 
 from kpg_fast.envs import StepArrays
 from kpg_fast.envs.mamujoco import make_env, make_groups, step_buffers
+from kpg_fast.envs.mamujoco.kernels import find_faults
+from kpg_fast.envs.mamujoco.physics import fault_warnings
 from kpg_fast.errors import UsageError
 
 
@@ -224,3 +226,11 @@ def test_facts_name_what_changes_a_result(start):
     assert facts["mujoco"].count(".") == 2
     assert facts["observation"] == "facmac"
     assert facts["gymnasium"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_not_finite_is_a_fault_even_without_a_warning(value):
+    warnings, features, faulty = np.zeros((3, 7, 2), np.int32), np.ones((3, 5)), np.zeros(3, np.bool_)
+    features[2, 4] = value
+    assert find_faults(warnings, fault_warnings(), features, faulty) == 1
+    assert faulty.tolist() == [False, False, True]
