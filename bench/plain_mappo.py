@@ -57,7 +57,7 @@ class PlainKMappo:
     """The update of one minibatch with separate or shared actors, K levels, and the critic."""
 
     def __init__(self, trainer: KMappoTrainer) -> None:
-        self.config, self.s = trainer.config, trainer.config.settings
+        self.config, self.s = trainer.config, trainer.config.k_mappo
         actor, critic = trainer.actor, trainer.critic
         self.shared, self.n, dtype = actor.shared, actor.num_agents, trainer.dtype
         network = actor.network

@@ -19,7 +19,7 @@ def first_minibatch(trainer: KMappoTrainer) -> Minibatch:
     actor_hidden, critic_hidden = trainer.actor.hidden, trainer.critic.hidden
     trainer.rollout.collect(trainer.env, trainer.actor, 0)
     whole = trainer.whole_batch(actor_hidden, critic_hidden)
-    envs = torch.arange(trainer.config.settings.num_envs // trainer.config.settings.num_minibatches)
+    envs = torch.arange(trainer.config.k_mappo.num_envs // trainer.config.k_mappo.num_minibatches)
     return whole.select(envs, trainer.actor.learner.groups, trainer.dtype)
 
 

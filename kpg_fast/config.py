@@ -1,13 +1,16 @@
 """What a run is: frozen dataclasses, presets with the source of every number, and checks that name what is wrong."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast, get_args, get_origin
+from typing import Any, Literal, cast
 
+from kpg_fast.checks import above_zero, at_least, check_choices, up_to_one
 from kpg_fast.errors import UsageError, unknown_name
+from kpg_fast.off_policy_settings import FACMAC_PRESETS, MADDPG_PRESETS, RUN_DEFAULTS, OffPolicy
 
-Algorithm = Literal["k-mappo"]
-Preset = Literal["jaxmarl", "kpg"]
+Algorithm = Literal["k-mappo", "k-maddpg", "k-facmac"]
+Preset = Literal["jaxmarl", "kpg", "mamujoco", "smac"]
 Precision = Literal["fp32", "mixed-lookahead", "bf16"]
 ClipMode = Literal["product", "own", "double"]
 OptimizerName = Literal["adam", "rmsprop", "sgd"]
@@ -61,6 +64,18 @@ class KMappo:
     mask_dead: bool = True
     """Leave rows of dead agents out of the losses (JaxMARL counts them)."""
 
+    def check(self) -> None:
+        """Raise ``UsageError`` for the first value that cannot be trained with."""
+        check_choices(self)
+        at_least(self, 1, "num_envs", "num_steps", "num_epochs", "num_minibatches", "hidden")
+        above_zero(self, "lr", "clip_eps", "clip_eps_others", "max_grad_norm")
+        up_to_one(self, "gamma", "gae_lambda")
+        if self.num_envs % self.num_minibatches:
+            raise UsageError(
+                f"num_minibatches = {self.num_minibatches} does not divide num_envs = {self.num_envs}: minibatches are "
+                f"made of whole environments; nearest that do: {_divisors_near(self.num_envs, self.num_minibatches)}"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -97,7 +112,7 @@ class Config:
     """Updates between checkpoints; one is always written at the end and on Ctrl-C."""
     debug_drift: bool = False
     """Verify after every level that theta and the optimiser state are untouched."""
-    settings: KMappo = field(default_factory=KMappo)
+    settings: KMappo | OffPolicy = field(default_factory=KMappo)
 
     @classmethod
     def make(cls, algorithm: str = "k-mappo", env: str = "smax/2s3z", **values: Any) -> "Config":
@@ -106,46 +121,37 @@ class Config:
         Raises:
             UsageError: an unknown name or a value out of its range, with what is allowed.
         """
+        preset = values.pop("preset", None) or default_preset(algorithm, env)
+        presets = presets_of(algorithm)
+        if preset not in presets:
+            raise unknown_name("preset", str(preset), presets)
         own = {f.name for f in dataclasses.fields(cls)} - {"settings"}
-        of_settings = {f.name for f in dataclasses.fields(KMappo)}
+        of_settings = {f.name for f in dataclasses.fields(presets[preset])}
         for name in values:
             if name not in own | of_settings:
                 raise unknown_name("setting", name, own | of_settings)
-        preset = values.get("preset", cls.preset)
-        if preset not in PRESETS:
-            raise unknown_name("preset", str(preset), PRESETS)
-        settings = dataclasses.replace(PRESETS[preset], **{k: v for k, v in values.items() if k in of_settings})
+        settings = dataclasses.replace(presets[preset], **{k: v for k, v in values.items() if k in of_settings})
         config = cls(
             algorithm=cast(Algorithm, algorithm),
             env=env,
+            preset=cast(Preset, preset),
             settings=settings,
-            **{k: v for k, v in values.items() if k in own},
+            **run_defaults(preset) | {k: v for k, v in values.items() if k in own},
         )
         config.check()
         return config
 
     def check(self) -> None:
         """Raise ``UsageError`` for the first value that cannot be trained with."""
-        _check_choices(self)
-        _check_choices(self.settings)
+        check_choices(self)
+        at_least(self, 1, "levels", "total_steps", "eval_episodes", "checkpoint_every")
+        at_least(self, 0, "seed", "eval_every", "eval_every_episodes")
+        if self.preset not in presets_of(self.algorithm):
+            raise unknown_name("preset", self.preset, presets_of(self.algorithm))
         s = self.settings
-        for name in ("levels", "total_steps", "eval_episodes", "checkpoint_every"):
-            _at_least(name, getattr(self, name), 1)
-        for name in ("num_envs", "num_steps", "num_epochs", "num_minibatches", "hidden"):
-            _at_least(name, getattr(s, name), 1)
-        for name in ("seed", "eval_every", "eval_every_episodes"):
-            _at_least(name, getattr(self, name), 0)
-        for name in ("lr", "clip_eps", "clip_eps_others", "max_grad_norm"):
-            if not getattr(s, name) > 0:
-                raise UsageError(f"{name} = {getattr(s, name)}: must be above 0")
-        for name in ("gamma", "gae_lambda"):
-            if not 0 <= getattr(s, name) <= 1:
-                raise UsageError(f"{name} = {getattr(s, name)}: must lie in [0, 1]")
-        if s.num_envs % s.num_minibatches:
-            raise UsageError(
-                f"num_minibatches = {s.num_minibatches} does not divide num_envs = {s.num_envs}: minibatches are made "
-                f"of whole environments; nearest that do: {_divisors_near(s.num_envs, s.num_minibatches)}"
-            )
+        s.check()
+        if isinstance(s, OffPolicy) and (self.precision, self.device) != ("fp32", "cpu"):
+            raise UsageError(f"{self.algorithm} runs in fp32 on the cpu, not in {self.precision} on {self.device}")
         if self.total_steps < s.num_envs * s.num_steps:
             raise UsageError(
                 f"total_steps = {self.total_steps} is less than one rollout of num_envs * num_steps = "
@@ -156,6 +162,18 @@ class Config:
     def num_updates(self) -> int:
         """Rollouts, and so updates, of the whole run."""
         return self.total_steps // (self.settings.num_envs * self.settings.num_steps)
+
+    @property
+    def k_mappo(self) -> KMappo:
+        """The settings, of K-MAPPO."""
+        assert isinstance(self.settings, KMappo)
+        return self.settings
+
+    @property
+    def off_policy(self) -> OffPolicy:
+        """The settings, of K-MADDPG or K-FACMAC."""
+        assert isinstance(self.settings, OffPolicy)
+        return self.settings
 
     def options(self) -> dict[str, Any]:
         """``env_options`` as keyword arguments: numbers and booleans are read as such."""
@@ -175,7 +193,8 @@ class Config:
     def from_dict(cls, values: dict[str, Any]) -> "Config":
         """Rebuild what :meth:`to_dict` wrote."""
         values = dict(values)
-        values["settings"] = KMappo(**values["settings"])
+        kind = type(next(iter(presets_of(values["algorithm"]).values())))
+        values["settings"] = kind(**values["settings"])
         values["env_options"] = tuple(values["env_options"])
         config = cls(**values)
         config.check()
@@ -192,15 +211,29 @@ PRESETS: dict[str, KMappo] = {
 }
 
 
-def _check_choices(config: Any) -> None:
-    for f in dataclasses.fields(config):
-        if get_origin(f.type) is Literal and getattr(config, f.name) not in get_args(f.type):
-            raise unknown_name(f.name, str(getattr(config, f.name)), get_args(f.type))
+def presets_of(algorithm: str) -> Mapping[str, KMappo | OffPolicy]:
+    """The presets of an algorithm by name; ``UsageError`` if there is no such algorithm."""
+    presets: dict[str, Mapping[str, KMappo | OffPolicy]] = {
+        "k-mappo": PRESETS,
+        "k-maddpg": MADDPG_PRESETS,
+        "k-facmac": FACMAC_PRESETS,
+    }
+    if algorithm not in presets:
+        raise unknown_name("algorithm", algorithm, presets)
+    return presets[algorithm]
 
 
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise UsageError(f"{name} = {value}: must be at least {least}")
+def default_preset(algorithm: str, env: str) -> str:
+    """The preset that is meant where none is named."""
+    presets = presets_of(algorithm)
+    if "smac" not in presets:
+        return next(iter(presets))
+    return "smac" if env.partition("/")[0] in ("smax", "smac") else "mamujoco"
+
+
+def run_defaults(preset: str) -> dict[str, Any]:
+    """Fields of :class:`Config` that a preset sets beside the settings."""
+    return dict(RUN_DEFAULTS.get(preset, {}))
 
 
 def _divisors_near(total: int, wanted: int) -> str:

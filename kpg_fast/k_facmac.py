@@ -38,8 +38,16 @@ class Prepared(NamedTuple):
 class KFacmac(OffPolicyAlgorithm[Prepared]):
     """Utilities Q_i(o_i, a_i) of one shared network or one each, mixed by weights from the state."""
 
-    def __init__(self, spec: EnvSpec, settings: OffPolicy, levels: int, inputs: int, dtype: torch.dtype) -> None:
-        super().__init__(spec, settings, levels, inputs, dtype)
+    def __init__(
+        self,
+        spec: EnvSpec,
+        settings: OffPolicy,
+        levels: int,
+        inputs: int,
+        dtype: torch.dtype,
+        debug_drift: bool = False,
+    ) -> None:
+        super().__init__(spec, settings, levels, inputs, dtype, debug_drift)
         s, self.groups = settings, 1 if settings.shared_critic else spec.num_agents
         self.utility = Mlp(spec.obs_size + spec.num_actions, s.hidden, 1)
         self.mixer = MixerNetwork(spec.state_size, spec.num_agents, s.mixer_hidden, s.hyper_hidden)

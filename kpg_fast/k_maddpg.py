@@ -20,8 +20,16 @@ from kpg_fast.off_policy_settings import OffPolicy
 class KMaddpg(OffPolicyAlgorithm[None]):
     """Centralised critics Q_i(s, a_1..a_n), one for each agent or one for all."""
 
-    def __init__(self, spec: EnvSpec, settings: OffPolicy, levels: int, inputs: int, dtype: torch.dtype) -> None:
-        super().__init__(spec, settings, levels, inputs, dtype)
+    def __init__(
+        self,
+        spec: EnvSpec,
+        settings: OffPolicy,
+        levels: int,
+        inputs: int,
+        dtype: torch.dtype,
+        debug_drift: bool = False,
+    ) -> None:
+        super().__init__(spec, settings, levels, inputs, dtype, debug_drift)
         s, groups = settings, 1 if settings.shared_critic else spec.num_agents
         self.q = Mlp(spec.state_size + spec.num_agents * spec.num_actions, s.hidden, 1)
         self.critic = Learner(

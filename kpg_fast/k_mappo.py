@@ -122,7 +122,7 @@ class KMappo:
     @torch.no_grad()
     def advantages(self, rollout: Rollout, values: Tensor, last_values: Tensor) -> tuple[Tensor, Tensor]:
         """Advantages and returns [T, E, N] by GAE; the time limit is bootstrapped from ``last_values``."""
-        s = self.config.settings
+        s = self.config.k_mappo
         return gae(
             rollout.reward.to(values.dtype),
             values[:-1],
@@ -137,13 +137,13 @@ class KMappo:
 
     def mask(self, rollout: Rollout) -> Tensor:
         """Rows [T, E, N] that count in the losses."""
-        alive = rollout.alive[:-1] if self.config.settings.mask_dead else torch.ones_like(rollout.alive[:-1])
+        alive = rollout.alive[:-1] if self.config.k_mappo.mask_dead else torch.ones_like(rollout.alive[:-1])
         return alive & rollout.valid[..., None]
 
     def update_actor(self, batch: Minibatch) -> dict[str, Any]:
         """One K-level step of the actors; returns what it measured, as 0-dim or 1-dim tensors."""
         start = perf_counter()
-        s, data, actor = self.config.settings, batch.data, self.actor
+        s, data, actor = self.config.k_mappo, batch.data, self.actor
         alive = data.alive[:-1]
         leaves = actor.learner.leaves()
         logits, _ = actor.logits(leaves, data.obs[:-1], batch.hidden, data.reset[:-1])
@@ -189,7 +189,7 @@ class KMappo:
 
     def update_critic(self, batch: Minibatch) -> dict[str, Tensor]:
         """One step of the critic towards the returns, with value clipping."""
-        s, data, learner = self.config.settings, batch.data, self.critic.learner
+        s, data, learner = self.config.k_mappo, batch.data, self.critic.learner
         leaves = learner.leaves()
         values, _ = self.critic.values(leaves, data.state[:-1], batch.critic_hidden, data.reset[:-1])
         loss = value_loss(values, batch.value, batch.returns, batch.mask, clip_eps=s.clip_eps)

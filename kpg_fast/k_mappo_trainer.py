@@ -23,7 +23,7 @@ _EVALUATION_ENVS = 128
 
 def build_actor(config: Config, spec: EnvSpec, dtype: torch.dtype) -> Actor:
     """The actors of a run with their optimiser, uninitialised."""
-    s, n = config.settings, spec.num_agents
+    s, n = config.k_mappo, spec.num_agents
     ids = n if s.agent_id and s.shared_actor else 0
     network = Network(spec.obs_size, s.hidden, spec.num_actions, s.recurrent, 0.01, ids, config.precision)
     groups = 1 if s.shared_actor else n
@@ -35,7 +35,7 @@ def build_actor(config: Config, spec: EnvSpec, dtype: torch.dtype) -> Actor:
 
 def build_critic(config: Config, spec: EnvSpec, dtype: torch.dtype) -> Critic:
     """The critic of a run with its optimiser, uninitialised."""
-    s, n = config.settings, spec.num_agents
+    s, n = config.k_mappo, spec.num_agents
     network = Network(spec.state_size, s.hidden, 1, s.recurrent, 1.0, n, config.precision)
     return Critic(network, Learner(network.shapes(), 1, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype), n)
 
@@ -45,7 +45,7 @@ class KMappoTrainer:
 
     def __init__(self, config: Config, dtype: torch.dtype = torch.float32) -> None:
         self.config, self.dtype = config, dtype
-        s = config.settings
+        s = config.k_mappo
         self.env = make(config.env, s.num_envs, config.seed, config.device, **config.options())
         spec = self.env.spec
         self.facts = dict(spec.facts)
@@ -64,11 +64,11 @@ class KMappoTrainer:
     @property
     def env_steps(self) -> int:
         """Environment steps done, over all environments."""
-        return self.updates * self.config.settings.num_steps * self.config.settings.num_envs
+        return self.updates * self.config.k_mappo.num_steps * self.config.k_mappo.num_envs
 
     def update(self) -> dict[str, float]:
         """Roll out, then several passes of minibatch updates over it."""
-        s = self.config.settings
+        s = self.config.k_mappo
         lr = s.lr * (1 - self.updates / self.num_updates) if s.anneal_lr else s.lr
         self.actor.learner.lr = self.critic.learner.lr = lr
         actor_hidden, critic_hidden = self.actor.hidden, self.critic.hidden
@@ -89,7 +89,7 @@ class KMappoTrainer:
         return Minibatch(self.rollout, actor_hidden, critic_hidden, values[:-1], advantage, returns, mask)
 
     def _learn(self, whole: Minibatch) -> dict[str, float]:
-        s = self.config.settings
+        s = self.config.k_mappo
         sums: dict[str, Any] = defaultdict(float)
         for _ in range(s.num_epochs):
             for envs in torch.randperm(s.num_envs, generator=self.generator).chunk(s.num_minibatches):

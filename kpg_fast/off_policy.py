@@ -34,13 +34,30 @@ class Slope(NamedTuple):
 
 
 class OffPolicyAlgorithm(ABC, Generic[Prepared]):
-    """The update of one minibatch; actors and critics are the caller's to initialise."""
+    """The update of one minibatch; actors and critics are the caller's to initialise.
+
+    Args:
+        spec: of the environment.
+        settings: see :class:`OffPolicy`.
+        levels: K.
+        inputs: I, the size of the actors' observation with what is appended to it.
+        dtype: float32, or float64 for tests.
+        debug_drift: verify after every level that theta and the optimiser state are untouched.
+    """
 
     critic: Learner
 
-    def __init__(self, spec: EnvSpec, settings: OffPolicy, levels: int, inputs: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        spec: EnvSpec,
+        settings: OffPolicy,
+        levels: int,
+        inputs: int,
+        dtype: torch.dtype,
+        debug_drift: bool = False,
+    ) -> None:
         self.spec, self.settings, self.levels = spec, settings, levels
-        self.actor = Actor(spec, settings, inputs, dtype)
+        self.actor = Actor(spec, settings, inputs, dtype, debug_drift)
         self.buffers = Buffers(dtype)
         self.updates = 0
 

@@ -112,7 +112,9 @@ class Recurrent:
 class Actor:
     """The policies of all agents, shared or one each."""
 
-    def __init__(self, spec: EnvSpec, settings: OffPolicy, inputs: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, spec: EnvSpec, settings: OffPolicy, inputs: int, dtype: torch.dtype, debug_drift: bool = False
+    ) -> None:
         self.spec, self.settings = spec, settings
         self.buffers = Buffers(dtype)
         self.network: FeedForward | Recurrent = (
@@ -129,6 +131,7 @@ class Actor:
             settings.eps,
             dtype,
             more_slots=("target",),
+            debug_drift=debug_drift,
         )
         self.moving = moving_actuators(spec, dtype)
 

@@ -3,10 +3,13 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from kpg_fast.checks import above_zero, at_least, check_choices, up_to_one
+from kpg_fast.errors import UsageError
+
 
 @dataclass(frozen=True, kw_only=True)
 class OffPolicy:
-    """Settings of K-MADDPG and K-FACMAC. The defaults are FACMAC's on MAMuJoCo (see ``OFF_POLICY_PRESETS``)."""
+    """Settings of K-MADDPG and K-FACMAC. The defaults are FACMAC's on MAMuJoCo (preset ``mamujoco``)."""
 
     lr: float = 0.001
     """Learning rate of the actors."""
@@ -76,6 +79,22 @@ class OffPolicy:
     adam_eps: float = 0.01
     """Added to Adam's root."""
 
+    def check(self) -> None:
+        """Raise ``UsageError`` for the first value that cannot be trained with."""
+        check_choices(self)
+        at_least(self, 1, "num_envs", "num_steps", "batch_size", "buffer_size")
+        at_least(self, 1, "hidden", "mixer_hidden", "hyper_hidden")
+        at_least(self, 0, "warmup", "start_steps", "act_noise", "epsilon_steps", "target_interval", "actor_reg")
+        above_zero(self, "lr", "critic_lr", "updates_per_sample", "max_grad_norm", "rmsprop_eps", "adam_eps")
+        up_to_one(self, "gamma", "td_lambda", "tau", "epsilon_start", "epsilon_finish")
+        if self.buffer_size < max(self.warmup, self.num_envs):
+            raise UsageError(
+                f"buffer_size = {self.buffer_size}: must hold warmup = {self.warmup} samples and one of each of "
+                f"num_envs = {self.num_envs} environments"
+            )
+        if self.last_action and not self.recurrent:
+            raise UsageError("last_action needs recurrent agents: transitions do not keep the action before them")
+
     @property
     def eps(self) -> float:
         """The epsilon of the chosen optimiser."""
@@ -110,9 +129,12 @@ _FACMAC_SMAC = OffPolicy(
 
 # maddpg_mamujoco.yaml and maddpg_smac.yaml are the same numbers; one critic an agent is MADDPG's (Lowe et al. 2017,
 # arXiv 1706.02275), while FACMAC's repository lets all agents share one.
-OFF_POLICY_PRESETS = {
-    "facmac-mamujoco": _FACMAC_MAMUJOCO,
-    "facmac-smac": _FACMAC_SMAC,
-    "maddpg-mamujoco": replace(_FACMAC_MAMUJOCO, shared_critic=False),
-    "maddpg-smac": replace(_FACMAC_SMAC, shared_critic=False),
+FACMAC_PRESETS = {"mamujoco": _FACMAC_MAMUJOCO, "smac": _FACMAC_SMAC}
+MADDPG_PRESETS = {name: replace(settings, shared_critic=False) for name, settings in FACMAC_PRESETS.items()}
+
+# Environment steps of a run, of the time between two evaluations, and episodes of those: t_max, test_interval and
+# test_nepisode of the same files.
+RUN_DEFAULTS = {
+    "mamujoco": {"total_steps": 2_000_000, "eval_every": 4000, "eval_every_episodes": 10, "eval_episodes": 10},
+    "smac": {"total_steps": 2_000_000, "eval_every": 10_000, "eval_every_episodes": 32, "eval_episodes": 512},
 }

@@ -17,7 +17,7 @@ from kpg_fast.errors import UsageError
 from kpg_fast.run_directory import read_config
 
 # What does not make two runs different experiments.
-_INCIDENTAL = {"seed", "run_dir", "checkpoint_every", "debug_drift", "eval_every", "eval_every_episodes"}
+_INCIDENTAL = {"seed", "run_dir", "replay_dir", "checkpoint_every", "debug_drift", "eval_every", "eval_every_episodes"}
 
 _MARK = "provenance.json"  # a directory that holds one is a run
 

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from kpg_fast.config import Config
 from kpg_fast.envs import VecEnv
-from kpg_fast.errors import UsageError
 from kpg_fast.rollout import Policy
 
 
@@ -59,4 +58,6 @@ def make_trainer(config: Config) -> Trainer:
         from kpg_fast.k_mappo_trainer import KMappoTrainer
 
         return KMappoTrainer(config)
-    raise UsageError(f"algorithm {config.algorithm!r} cannot be trained")
+    from kpg_fast.off_policy_trainer import OffPolicyTrainer
+
+    return OffPolicyTrainer(config)
