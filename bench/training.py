@@ -31,7 +31,7 @@ def steps_per_second(env: str, levels: int, values: dict[str, Any]) -> Samples:
     return rates(seconds, settings.num_envs * settings.num_steps)
 
 
-def beside_jaxmarl(name: str, checkout: str, iterations: int = 8) -> Samples:
+def beside_jaxmarl(name: str, checkout: str, iterations: int = 5) -> Samples:
     """Our K = 1 and JaxMARL's script on the same setting, in turns: a few iterations each, then the other again."""
     steps = iterations * 128 * 128
     samples: Samples = {"ours": [], "jaxmarl": []}

@@ -11,7 +11,7 @@ from kpg_fast.off_policy_settings import FACMAC_PRESETS, MADDPG_PRESETS, RUN_DEF
 
 Algorithm = Literal["k-mappo", "k-maddpg", "k-facmac"]
 Preset = Literal["jaxmarl", "kpg", "mamujoco", "smac"]
-Precision = Literal["fp32", "mixed-lookahead", "bf16"]
+Precision = Literal["fp32", "bf16"]
 ClipMode = Literal["product", "own", "double"]
 OptimizerName = Literal["adam", "rmsprop", "sgd"]
 
@@ -97,9 +97,9 @@ class Config:
     env_options: tuple[str, ...] = ()
     """Options of the environment as ``name=value``, e.g. ``flavour=jaxmarl attack_mode=random``."""
     precision: Precision = "fp32"
-    """Of the products: all float32, bf16 in the levels below K alone, or bf16."""
+    """Of the products: float32, or bf16 factors summed in float32 (parameters and optimiser stay float32)."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where policies, critic and, for SMAX, the environments live."""
+    """Where everything runs; training on ``cuda`` is not there yet and says so."""
     run_dir: str | None = None
     """Where the run is kept; by default a new directory under ``runs/``."""
     eval_episodes: int = 512
@@ -148,10 +148,12 @@ class Config:
         at_least(self, 0, "seed", "eval_every", "eval_every_episodes")
         if self.preset not in presets_of(self.algorithm):
             raise unknown_name("preset", self.preset, presets_of(self.algorithm))
+        if self.device != "cpu":
+            raise UsageError(f"device = {self.device!r}: this version trains on the cpu only")
         s = self.settings
         s.check()
-        if isinstance(s, OffPolicy) and (self.precision, self.device) != ("fp32", "cpu"):
-            raise UsageError(f"{self.algorithm} runs in fp32 on the cpu, not in {self.precision} on {self.device}")
+        if isinstance(s, OffPolicy) and self.precision != "fp32":
+            raise UsageError(f"precision = {self.precision!r}: {self.algorithm} runs in fp32 only")
         if self.total_steps < s.num_envs * s.num_steps:
             raise UsageError(
                 f"total_steps = {self.total_steps} is less than one rollout of num_envs * num_steps = "

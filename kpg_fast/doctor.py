@@ -126,7 +126,7 @@ def _machine() -> Iterator[Finding]:
     single, half = gemm_gflops(torch.float32), gemm_gflops(torch.bfloat16)
     yield Finding("products float32", True, f"{single:.0f} GFLOP/s (5120x128 by 128x384)")
     gain = half / single
-    advice = "--precision mixed-lookahead or bf16 pays" if gain > 1.5 else "bf16 does not pay here; stay with fp32"
+    advice = "--precision bf16 pays" if gain > 1.5 else "bf16 does not pay here; stay with fp32"
     yield Finding("products bf16", gain > 1.5, f"{half:.0f} GFLOP/s, {gain:.1f} times float32: {advice}")
 
 
