@@ -12,3 +12,9 @@ def fake_trainer(monkeypatch: pytest.MonkeyPatch) -> type[FakeTrainer]:
     """Runs use the fake trainer instead of a real one."""
     monkeypatch.setattr("kpg_fast.run.make_trainer", FakeTrainer)
     return FakeTrainer
+
+
+@pytest.fixture
+def no_plot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs end as if matplotlib were not installed: drawing is most of what a small run takes."""
+    monkeypatch.setattr("kpg_fast.result.find_spec", lambda name: None)
