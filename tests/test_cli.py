@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 from kpg_fast import checkpoint
 from kpg_fast.cli import COMMANDS, TRAIN, main
 from kpg_fast.config import PRESETS, Config, KMappo
+from kpg_fast.off_policy_settings import OffPolicy
 from tests.fake_trainer import SMALL, FakeTrainer
 
+pytestmark = pytest.mark.usefixtures("no_plot")
 FROZEN = Path(__file__).with_name("command_line.txt")
 TRAIN_SMALL = ["train", "k-mappo", "smax/2s3z", *SMALL, "--total-steps", "128"]
 
@@ -26,10 +29,21 @@ def in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("COLUMNS", "200")
 
 
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 4 updates."""
+    path = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kpg_fast.run.make_trainer", FakeTrainer)
+        patch.setattr("kpg_fast.result.find_spec", lambda name: None)
+        assert main([*TRAIN_SMALL, "--run-dir", str(path)]) == 0
+    return path
+
+
 @pytest.fixture
-def run_dir(tmp_path: Path, fake_trainer: type[FakeTrainer]) -> Path:
-    """A finished run of 4 updates."""
-    assert main([*TRAIN_SMALL, "--run-dir", "run"]) == 0
+def run_dir(tmp_path: Path, finished_run: Path, fake_trainer: type[FakeTrainer]) -> Path:
+    """The finished run, in this test's directory as ``run``."""
+    shutil.copytree(finished_run, tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -57,7 +71,7 @@ def surface(capsys: pytest.CaptureFixture[str]) -> str:
         flags = re.findall(r"^  (--[a-z0-9-]+)(?:, (--[a-z0-9-]+))?", text, re.MULTILINE)
         lines.append(" ".join(command + positional))
         lines += [f"    {' '.join(filter(None, names))}" for names in flags]
-    for config in (Config, KMappo):
+    for config in (Config, KMappo, OffPolicy):
         lines.append(f"defaults of {config.__name__}")
         for f in dataclasses.fields(config):
             if f.name != "settings":
@@ -160,7 +174,7 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "parts"),
     [
         (["trian"], ["'trian'", "did you mean train?"]),
-        (["train", "k-mapo", "smax/3m"], ["'k-mapo'", "did you mean k-mappo?"]),
+        (["train", "k-mapo", "smax/3m"], ["'k-mapo'", "did you mean k-mappo"]),
         (["train", "k-mappo"], ["ENV"]),
         (["train", "k-mappo", "smax/2s3y"], ["2s3y", "2s3z"]),
         (["train", "k-mappo", "smaxx/2s3z"], ["smaxx", "did you mean smax"]),
@@ -230,8 +244,10 @@ def unprivileged(tmp_path: Path) -> Iterator[None]:
     ],
 )
 def test_no_permission(
-    fake_trainer: type[FakeTrainer], capsys: pytest.CaptureFixture[str], unprivileged: None, arguments: list[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unprivileged: None, arguments: list[str]
 ) -> None:
+    """Refused before anything is built: that may take a minute."""
+    monkeypatch.delattr("kpg_fast.run.make_trainer")
     assert main(arguments) == 2
     message = capsys.readouterr().err
     assert "permission" in message.lower()
@@ -298,7 +314,7 @@ def test_damaged_metrics(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_same_run_twice(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*TRAIN_SMALL, "--run-dir", "again"]) == 0
+    shutil.copytree(run_dir, "again")
     fails(capsys, ["plot", "run", "again"], "same configuration and seed")
 
 
