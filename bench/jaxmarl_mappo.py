@@ -18,7 +18,7 @@ import types
 from pathlib import Path
 from typing import Any
 
-SETTINGS = {  # baselines/MAPPO/config/mappo_homogenous_rnn_smax.yaml
+SETTINGS: dict[str, Any] = {  # baselines/MAPPO/config/mappo_homogenous_rnn_smax.yaml
     "LR": 0.002,
     "NUM_ENVS": 128,
     "NUM_STEPS": 128,

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+pytest.importorskip("pettingzoo", reason="needs the extra pettingzoo")
+
+from pettingzoo.test import parallel_api_test
+
+from kpg_fast.envs.pettingzoo import SmaxParallelEnv
+
+
+@pytest.mark.parametrize(
+    ("scenario", "options"), [("3m", {}), ("2s3z_vs_9h", {"self_play": True}), ("3m", {"action_type": "continuous"})]
+)
+def test_parallel_api(scenario, options):
+    parallel_api_test(SmaxParallelEnv(scenario, **options), num_cycles=150)
+
+
+def play(env: SmaxParallelEnv, seed: int) -> tuple[list[float], dict]:
+    observations, _ = env.reset(seed=seed)
+    rng, rewards, infos = np.random.default_rng(0), [], {}
+    while env.agents:
+        actions = {name: rng.choice(np.flatnonzero(o["action_mask"])) for name, o in observations.items()}
+        observations, reward, _, _, infos = env.step(actions)
+        rewards.append(reward["ally_0"])
+    return rewards, infos
+
+
+def test_seed_chooses_the_episode():
+    env = SmaxParallelEnv("3m")
+    first, infos = play(env, 3)
+    assert play(env, 3)[0] == first
+    assert play(env, 4)[0] != first
+    assert set(infos["ally_0"]) == {"won"}
+
+
+def test_last_observation_is_of_the_episode_that_ended():
+    env = SmaxParallelEnv("3m", max_steps=1)
+    first, _ = env.reset(seed=0)
+    last, _, terminated, truncated, _ = env.step(dict.fromkeys(env.agents, 4))
+    assert truncated["ally_0"]
+    assert not terminated["ally_0"]
+    assert not env.agents
+    # a unit that stopped is where it was; a new episode would have placed it elsewhere
+    np.testing.assert_allclose(last["ally_0"]["observation"][-9:-7], first["ally_0"]["observation"][-9:-7], atol=1e-3)
+
+
+def test_render_is_a_picture_of_the_game():
+    env = SmaxParallelEnv("2s3z", render_mode="rgb_array")
+    env.reset(seed=0)
+    frame = env.render()
+    assert frame.shape == (512, 512, 3)
+    assert frame.dtype == np.uint8
+    left, right = frame[:, :256].astype(int), frame[:, 256:].astype(int)
+    assert (left[..., 2] - left[..., 0]).max() > 100  # blue allies begin on the left
+    assert (right[..., 0] - right[..., 2]).max() > 100  # red enemies on the right
+    assert SmaxParallelEnv("2s3z").render() is None
