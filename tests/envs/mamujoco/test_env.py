@@ -210,6 +210,24 @@ def test_groups_must_divide_the_batch():
         make_groups("HalfCheetah-2x3", 5, groups=2)
 
 
+def test_buffers_are_pinned_where_cuda_is(start, monkeypatch):
+    env, _ = start("HalfCheetah-2x3")
+    pinned = []
+
+    def pin(tensor):
+        pinned.append(tensor.clone())
+        return pinned[-1]
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.Tensor.pin_memory", pin)
+    first, second = step_buffers(env.spec)
+    env.step(np.zeros((3, 2, 3), np.float32), first)
+    assert first.valid.all()
+    assert not second.valid.any()
+    memory = {tensor.data_ptr() for tensor in pinned}
+    assert {array.ctypes.data for arrays in (first, second) for array in vars(arrays).values()} == memory
+
+
 def test_harl_mode_standardises_state_and_one_hot(start):
     env, out = start("Humanoid-17x1", observation="harl")
     _, state = start("Humanoid-17x1")[0].exact_observation()
