@@ -139,11 +139,6 @@ class Experience:
         return into[:, 0]
 
 
-def replay_path(settings: OffPolicy, run_name: str) -> Path | None:
-    """The file of a run's replay, where it has one."""
-    return None if settings.replay_dir is None else Path(settings.replay_dir) / f"{run_name}.replay"
-
-
 class Transitions(Experience):
     """Single steps: what was seen, done and paid, and what was seen next."""
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -57,9 +58,11 @@ class OffPolicyTrainer:
         s, config = self.settings, self.config
         if s.replay_dir is None:
             return None, 0
-        name = Path(config.run_dir).name if config.run_dir else f"{config.algorithm}-seed{config.seed}"
+        run_dir = Path(config.run_dir or f"{config.algorithm}-{config.env}-{config.seed}").absolute()
+        # a run directory of the same name elsewhere is another run
+        name = f"{run_dir.name}-{crc32(bytes(run_dir)):08x}.replay"
         spare = s.num_envs * s.num_steps * config.checkpoint_every
-        return Path(s.replay_dir) / f"{name}.replay", max(spare // 10, 100) if s.recurrent else spare
+        return Path(s.replay_dir) / name, max(spare // 10, 100) if s.recurrent else spare
 
     @property
     def env_steps(self) -> int:
@@ -159,9 +162,8 @@ class OffPolicyTrainer:
         self.algorithm.restore_counters(counters)
 
     def close(self) -> None:
-        """Release the environments and the replay's file."""
+        """Release the environments."""
         self.env.close()
-        self.experience.ring.close()
 
 
 def _require_same(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:

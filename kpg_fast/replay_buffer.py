@@ -4,13 +4,14 @@ A row holds all fields side by side, so that a sample is read in one place (one 
 minibatch is one gather, without a Python object a sample.
 """
 
-import fcntl
 from collections.abc import Mapping
+from functools import cached_property
 from math import prod
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kpg_fast.errors import UsageError
@@ -50,63 +51,71 @@ class Ring:
     Args:
         capacity: rows that can be sampled.
         width: float32 numbers of a row.
-        path: keep the rows in this file instead of memory, so that they may exceed it. One process at a time.
+        path: keep the rows in this file instead of memory, so that they may exceed it. One process at a time writes to
+            it; it is opened, or made, when it is first needed.
         spare: rows kept beyond ``capacity`` in a file: as many rows as these can be added after a checkpoint before one
             that it counts on is overwritten.
 
     Raises:
-        UsageError: the file is in use, of other sizes, or cannot be written.
+        UsageError: when it is first needed, a file that is of other sizes or cannot be written.
     """
 
     def __init__(self, capacity: int, width: int, path: Path | None = None, spare: int = 0) -> None:
         self.capacity, self.width, self.path = capacity, width, path
+        self.total = capacity + (spare if path else 0)
         self.written = 0
         """Rows added since the ring was new."""
-        if path is None:
-            self.total = capacity
-            # np.empty: the system hands out a page when it is first written, so an unused ring costs nothing
-            self.rows = torch.from_numpy(np.empty((capacity, width), np.float32))
-            self._header = np.zeros(_HEADER, np.int64)
-        else:
-            self.total = capacity + spare
-            self.rows = self._open(path)
-
-    def _open(self, path: Path) -> Tensor:
-        nbytes = _PAGE + self.total * self.width * 4
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("r+b" if path.exists() else "w+b")
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_new = path.stat().st_size == 0
-            if is_new:
-                self._file.truncate(nbytes)  # sparse: takes room on the disk as it fills
-            memory = np.memmap(path, np.uint8, "r+")
-        except BlockingIOError as error:
-            raise UsageError(f"replay file {path} is in use by another run") from error
-        except OSError as error:
-            raise UsageError(f"cannot use replay file {path}: {error.strerror}") from error
-        self._header = memory[: _HEADER * 8].view(np.int64)
-        if is_new:
-            self._header[:3] = _MAGIC, self.total, self.width
-        if len(memory) != nbytes or tuple(self._header[:3]) != (_MAGIC, self.total, self.width):
-            raise UsageError(
-                f"{path} is not the replay of this run: it does not hold {self.total} rows of {self.width} numbers"
-            )
-        self._memory = memory
-        return torch.from_numpy(memory[_PAGE:].view(np.float32).reshape(self.total, self.width))
+        self._lacks = ""
+        """What keeps a restored ring from being used."""
 
     def __len__(self) -> int:
         """Rows that can be sampled."""
         return min(self.written, self.capacity)
 
+    @cached_property
+    def rows(self) -> Tensor:
+        """All rows [total, width]."""
+        if self.path is None:
+            # np.empty: the system hands out a page when it is first written, so an unused ring costs nothing
+            return torch.from_numpy(np.empty((self.total, self.width), np.float32))
+        return torch.from_numpy(self._memory[_PAGE:].view(np.float32).reshape(self.total, self.width))
+
+    @cached_property
+    def _memory(self) -> NDArray[np.uint8]:
+        assert self.path is not None
+        nbytes, sizes = _PAGE + self.total * self.width * 4, (_MAGIC, self.total, self.width)
+        try:
+            is_new = not self.path.exists()
+            if is_new:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with self.path.open("wb") as file:
+                    file.truncate(nbytes)  # sparse: takes room on the disk as it fills
+            memory = np.memmap(self.path, np.uint8, "r+")
+        except (OSError, ValueError) as error:
+            raise UsageError(f"cannot use replay file {self.path}: {error}") from error
+        if is_new:
+            memory[: _HEADER * 8].view(np.int64)[:3] = sizes
+        if len(memory) != nbytes or tuple(memory[: _HEADER * 8].view(np.int64)[:3]) != sizes:
+            raise UsageError(
+                f"{self.path} is not the replay of this run: it does not hold {self.total} rows of {self.width} numbers"
+            )
+        return memory
+
+    @property
+    def _header(self) -> NDArray[np.int64]:
+        return self._memory[: _HEADER * 8].view(np.int64)
+
     def add(self, rows: Tensor) -> None:
         """Append rows [k, width], k <= capacity, over the oldest ones."""
+        if self._lacks:
+            raise UsageError(self._lacks)
         start = self.written % self.total
         first = min(len(rows), self.total - start)
         self.rows[start : start + first] = rows[:first]
         self.rows[: len(rows) - first] = rows[first:]
         self.written += len(rows)
-        self._header[3] = self.written
+        if self.path is not None:
+            self._header[3] = self.written
 
     def sample(self, count: int, generator: torch.Generator, out: Tensor | None = None) -> Tensor:
         """Copy ``count`` rows, drawn uniformly with replacement, to ``out`` [count, width]."""
@@ -117,14 +126,17 @@ class Ring:
         """What an exact resume needs beside :attr:`written`: the rows, unless a file keeps them."""
         if self.path is None:
             return {"replay/rows": self.rows[: len(self)]}
-        self._memory.flush()
+        if self.written:
+            self._memory.flush()  # type: ignore[attr-defined]
         return {}
 
     def restore(self, tensors: Mapping[str, Tensor], written: int) -> None:
         """Continue where ``tensors`` and ``written`` were taken.
 
+        A file that lacks rows is an error only when something is to be added: policies can be evaluated without it.
+
         Raises:
-            UsageError: rows of another shape, or a file from which rows are missing.
+            UsageError: rows of another shape.
         """
         if self.path is None:
             rows = tensors.get("replay/rows")
@@ -133,15 +145,12 @@ class Ring:
                 found = "missing" if rows is None else f"of shape {tuple(rows.shape)}"
                 raise UsageError(f"replay/rows is {found} in the checkpoint; this run needs {expected}")
             self.rows[: len(rows)] = rows
-        else:
+        elif written and not self.path.exists():
+            self._lacks = f"replay file {self.path} is missing"
+        elif written:
             since = int(self._header[3]) - written
             if since < 0:
-                raise UsageError(f"replay file {self.path} lacks the last {-since} rows of the checkpoint")
-            if min(written, self.capacity) + since > self.total:
-                raise UsageError(f"replay file {self.path} has overwritten rows that the checkpoint counts on")
+                self._lacks = f"replay file {self.path} lacks the last {-since} rows of the checkpoint"
+            elif min(written, self.capacity) + since > self.total:
+                self._lacks = f"replay file {self.path} has overwritten rows that the checkpoint counts on"
         self.written = written
-
-    def close(self) -> None:
-        """Let another process use the file."""
-        if self.path is not None:
-            self._file.close()

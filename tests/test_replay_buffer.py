@@ -39,7 +39,6 @@ def test_the_last_rows_are_kept(in_file, tmp_path):
         ring.add(rows(first, 6))
     assert len(ring) == 10
     assert held(ring) == set(range(42, 52))
-    ring.close()
 
 
 def test_a_full_addition_wraps():
@@ -74,39 +73,36 @@ def test_exact_resume(in_file, count, tmp_path):
     expected = held(ring)
     if in_file:
         ring.add(rows(1000, 6))  # after the checkpoint, lost with the process
-    ring.close()
     again = Ring(10, 3, path, spare)
     again.restore(saved, written)
     assert held(again) == expected
     again.add(rows(count, 1))
     assert held(again) == ({*expected, count} - ({count - 10} if count >= 10 else set()))
-    again.close()
 
 
 def test_what_cannot_be_resumed_is_said(tmp_path):
     ring = Ring(10, 3, tmp_path / "ring", spare=2)
-    for i in range(12):
+    for i in range(15):
         ring.add(rows(i, 1))
-    written = ring.written
-    for i in range(3):
-        ring.add(rows(i, 1))
-    with pytest.raises(UsageError, match="in use"):
-        Ring(10, 3, tmp_path / "ring", spare=2)
-    ring.close()
-    again = Ring(10, 3, tmp_path / "ring", spare=2)
-    with pytest.raises(UsageError, match="overwritten"):
-        again.restore({}, written)
-    with pytest.raises(UsageError, match="lacks the last 5 rows"):
-        again.restore({}, 20)
-    again.close()
-    with pytest.raises(UsageError, match="does not hold 9 rows"):
-        Ring(7, 3, tmp_path / "ring", spare=2)
+    for path, written, message in (
+        ("ring", 12, "overwritten"),
+        ("ring", 20, "lacks the last 5 rows"),
+        ("gone", 12, "is missing"),
+    ):
+        again = Ring(10, 3, tmp_path / path, spare=2)
+        again.restore({}, written)  # enough for an evaluation
+        with pytest.raises(UsageError, match=message):
+            again.add(rows(0, 1))
+    assert not (tmp_path / "gone").exists()
     (tmp_path / "other").write_bytes(np.zeros(5000, np.uint8).tobytes())
-    with pytest.raises(UsageError, match="not the replay of this run"):
-        Ring(7, 3, tmp_path / "other")
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="cannot use replay file"):
-        Ring(7, 3, tmp_path / "file" / "ring")
+    for broken, message in (
+        (Ring(7, 3, tmp_path / "ring", spare=2), "does not hold 9 rows"),
+        (Ring(7, 3, tmp_path / "other"), "not the replay of this run"),
+        (Ring(7, 3, tmp_path / "file" / "ring"), "cannot use replay file"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            broken.add(rows(0, 1))
     memory = Ring(4, 3)
     with pytest.raises(UsageError, match="missing"):
         memory.restore({}, 2)
@@ -118,4 +114,3 @@ def test_a_file_takes_room_only_as_it_fills(tmp_path):
     ring = Ring(1_000_000, 100, tmp_path / "ring")
     ring.add(rows(0, 10, 100))
     assert (tmp_path / "ring").stat().st_blocks * 512 < 10_000_000 < (tmp_path / "ring").stat().st_size
-    ring.close()
