@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable
 from itertools import pairwise
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -68,7 +69,7 @@ class KMappoTrainer:
 
     def update(self) -> dict[str, float]:
         """Roll out, then several passes of minibatch updates over it."""
-        s = self.config.k_mappo
+        s, start = self.config.k_mappo, perf_counter()
         lr = s.lr * (1 - self.updates / self.num_updates) if s.anneal_lr else s.lr
         self.actor.learner.lr = self.critic.learner.lr = lr
         actor_hidden, critic_hidden = self.actor.hidden, self.critic.hidden
@@ -78,6 +79,8 @@ class KMappoTrainer:
         metrics |= self._learn(whole)
         metrics["explained_variance"] = _explained_variance(whole.value, whole.returns)
         metrics["lr"] = lr
+        metrics["env_sps"] = s.num_steps * s.num_envs / (perf_counter() - start)
+        metrics["agent_sps"] = metrics["env_sps"] * self.env.spec.num_agents
         self.updates += 1
         return metrics
 
