@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from kpg_fast.envs.smax.compiled import Scalar, device
+from kpg_fast.envs.smax.compiled import Scalar, device, multiply_add
 from kpg_fast.envs.smax.layout import (
     ALIVE,
-    BEFORE,
     CONTINUOUS,
     COUNT,
     DAMAGE,
     DT,
+    EPISODE,
     FIRST_ENV,
     FOR_CONTINUOUS,
     FOR_COOLDOWN,
     FOR_ENEMY,
-    HEALTH,
+    KEEP_ENDED,
     LIMIT_IS_TERMINAL,
     MAX_STEPS,
     NEXT_X,
@@ -45,6 +45,7 @@ from kpg_fast.envs.smax.observe import describe, write_available, write_observat
 from kpg_fast.envs.smax.orders import order_continuous, order_discrete, order_script
 from kpg_fast.envs.smax.philox import philox, uniform
 from kpg_fast.envs.smax.rules import (
+    begin_step,
     begin_tick,
     fires,
     overlap,
@@ -54,7 +55,7 @@ from kpg_fast.envs.smax.rules import (
     team_alive,
     team_reward,
 )
-from kpg_fast.envs.smax.spawn import spawn
+from kpg_fast.envs.smax.spawn import settle, spawn
 from kpg_fast.envs.vec_env import Array
 
 _ZERO, _HALF = np.float32(0.0), np.float32(0.5)
@@ -111,8 +112,8 @@ def _push_apart(f: Array, q: Array, units: Scalar) -> None:
         for u in range(x.size):
             dx, dy = x[u] - x_v, y[u] - y_v
             share = overlap(dx, dy, radius[u] + radius_v)
-            push_x[u] += dx * share
-            push_y[u] += dy * share
+            push_x[u] = multiply_add(dx, share, push_x[u])
+            push_y[u] = multiply_add(dy, share, push_y[u])
     for u in range(units):
         if q[ALIVE, u]:
             f[X, u] = x[u] + push_x[u] * _HALF
@@ -122,8 +123,8 @@ def _push_apart(f: Array, q: Array, units: Scalar) -> None:
 @device
 def _tick(f: Array, q: Array, s: Array, seed: Scalar, env: Scalar, clock: Scalar, tick: Scalar, given: Array) -> None:
     """A sixteenth of a second for all units."""
-    units = s[NUM_ALLIES] + s[NUM_ENEMIES]
-    for u in range(units):
+    units, columns = s[NUM_ALLIES] + s[NUM_ENEMIES], f.shape[1]
+    for u in range(columns):
         begin_tick(f, q, u)
     for u in range(units):
         fired = fires(f, q, u)
@@ -133,19 +134,26 @@ def _tick(f: Array, q: Array, s: Array, seed: Scalar, env: Scalar, clock: Scalar
             if q[VICTIM, u] >= 0:
                 f[DAMAGE, q[VICTIM, u]] += shot_damage(q, u)
         reload_weapon(f, q, u, fired, deviation)
-    for u in range(units):
+    for u in range(columns):
         suffer(f, q, s, u)
     _push_apart(f, q, units)
 
 
 @device
-def _begin_episode(f: Array, q: Array, c: Array, s: Array, seed: Scalar, env: Scalar, kinds: Array) -> None:
+def _begin_episode(
+    f: Array, q: Array, c: Array, s: Array, seed: Scalar, env: Scalar, kinds: Array, place: Array, given_kinds: Array
+) -> None:
+    """New units on drawn places, or, unless they are empty, at ``place`` [N_units, 2] and of ``given_kinds``."""
     units = s[NUM_ALLIES] + s[NUM_ENEMIES]
     for u in range(units):
-        spawn(f, q, s, u, kinds, seed, env, c[COUNT])
+        if place.size:
+            settle(f, q, u, given_kinds[u], place[u, 0], place[u, 1])
+        else:
+            spawn(f, q, s, u, kinds, seed, env, c[COUNT])
     _push_apart(f, q, units)
     c[STEP] = 0
     c[COUNT] += 1
+    c[EPISODE] += 1
 
 
 @device
@@ -178,15 +186,17 @@ def _present_share(
     seed: Scalar,
     kinds: Array,
     restart: Array,
+    given: Any,
     features: Array,
     next_: Any,
 ) -> None:
     """Games first..end-1: a new episode where asked for, then what the next action is chosen from."""
     f, q, c = games
+    place, given_kinds = given
     obs, state, avail, alive = next_
     for e in range(first, end):
         if restart[e]:
-            _begin_episode(f[e], q[e], c[e], s, seed, s[FIRST_ENV] + e, kinds)
+            _begin_episode(f[e], q[e], c[e], s, seed, s[FIRST_ENV] + e, kinds, place[e], given_kinds[e])
         _present(f[e], q[e], s, features, obs[e], state[e], avail[e], alive[e])
 
 
@@ -218,7 +228,7 @@ def _step_share(
         fe, qe, ce = f[e], q[e], c[e]
         _give_orders(fe, qe, s, seed, env, clock, numbers[e], vectors[e], draws[e])
         for u in range(units):
-            fe[BEFORE, u] = fe[HEALTH, u]
+            begin_step(fe, qe, u)
         for tick in range(TICKS):
             _tick(fe, qe, s, seed, env, clock, tick, deviations[e])
         over_limit = ce[STEP] + (0 if s[LIMIT_IS_TERMINAL] else 1) >= s[MAX_STEPS]
@@ -234,7 +244,8 @@ def _step_share(
         valid[e] = True
         if terminated[e] or truncated[e]:
             _observe(fe, qe, s, features, last_obs[e], last_state[e])
-            _begin_episode(fe, qe, ce, s, seed, env, kinds)
+            if not s[KEEP_ENDED]:
+                _begin_episode(fe, qe, ce, s, seed, env, kinds, draws[e, :0], kinds[:0])
         _present(fe, qe, s, features, obs[e], state[e], avail[e], alive[e])
 
 
@@ -248,11 +259,11 @@ def _compile(digest: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The two entry points. ``digest`` is a closed-over constant, thereby part of the key of numba's cache."""
 
     @njit(parallel=True, nogil=True, cache=True)
-    def present(games, s, seed, kinds, restart, scratch, next_):  # type: ignore[no-untyped-def]
+    def present(games, s, seed, kinds, restart, given, scratch, next_):  # type: ignore[no-untyped-def]
         envs, shares = len(restart), len(scratch)
         for k in prange(shares):
             first, end = k * envs // shares, (k + 1) * envs // shares
-            _present_share(first, end, games, s, seed, kinds, restart, scratch[k], next_)
+            _present_share(first, end, games, s, seed, kinds, restart, given, scratch[k], next_)
         return digest
 
     @njit(parallel=True, nogil=True, cache=True)

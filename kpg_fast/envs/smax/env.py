@@ -7,7 +7,7 @@ import numba
 import numpy as np
 import torch
 
-from kpg_fast.envs.smax import cpu, layout
+from kpg_fast.envs.smax import cpu, layout, threads, threefry
 from kpg_fast.envs.smax.layout import FIRST_ATTACK, FLOAT_ROWS, INT_ROWS, OWN_FEATURES, UNIT_FEATURES
 from kpg_fast.envs.smax.scenario import Scenario
 from kpg_fast.envs.vec_env import Array, EnvSpec, StepArrays
@@ -25,6 +25,8 @@ class SmaxOptions:
     enemy_shoots, see_enemy_actions, walls_cause_death: as in JaxMARL.
     self_play: both teams are agents, the enemies after the allies; ``use_self_play_reward``: +-1 for the end alone.
     max_steps: the time limit. first_env: index of the first environment, so that parts of a batch play its episodes.
+    reset_random: ``philox``, or ``threefry``, which starts episodes where JaxMARL starts them (slow): the first of
+        environment e as ``reset(split(PRNGKey(seed), E)[e])``, number c of it from ``split(that key, c + 1)[c]``.
     threads: how many play; 0 means as many as torch uses.
     """
 
@@ -39,6 +41,7 @@ class SmaxOptions:
     use_self_play_reward: bool = False
     max_steps: int = 100
     first_env: int = 0
+    reset_random: Literal["philox", "threefry"] = "philox"
     threads: int = 0
 
     def __post_init__(self) -> None:
@@ -47,6 +50,7 @@ class SmaxOptions:
             "observation": ("unit_list", "conic"),
             "action_type": ("discrete", "continuous"),
             "attack_mode": ("closest", "random"),
+            "reset_random": ("philox", "threefry"),
         }
         for name, allowed in choices.items():
             value = getattr(self, name)
@@ -85,6 +89,7 @@ class SmaxEnv:
         self.scenario, self.options = scenario, options
         self.spec = _spec(scenario, num_envs, options)
         self.enemy_reward = np.zeros(num_envs, np.float32)
+        threads.launch()
         self._threads = min(options.threads or torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
         self._seed = np.uint64(seed % 2**64)
         self._settings = _settings(scenario, options)
@@ -99,6 +104,7 @@ class SmaxEnv:
         self._no_actions = np.zeros((num_envs, 0), np.int32)
         self._no_vectors = np.zeros((num_envs, 0, layout.CONTINUOUS_ACTIONS), np.float32)
         self._expected = {name: (a.shape, a.dtype) for name, a in vars(StepArrays.empty(self.spec)).items()}
+        self._no_start = (np.zeros((num_envs, 0, 2), np.float32), np.zeros((num_envs, 0), np.int32))
         self._not_given = (np.zeros((num_envs, 0, 2), np.float32), np.zeros((num_envs, 0, 0), np.float32))
 
     def reset(self, out: StepArrays) -> None:
@@ -223,8 +229,11 @@ class SmaxEnv:
 
     def _present(self, restart: Array, out: StepArrays) -> None:
         self._check(out)
+        start = self._jax_start() if self.options.reset_random == "threefry" else self._no_start
         numba.set_num_threads(self._threads)
-        cpu.present(self._games, self._settings, self._seed, self._kinds, restart, self._scratch, _next_arrays(out))
+        cpu.present(
+            self._games, self._settings, self._seed, self._kinds, restart, start, self._scratch, _next_arrays(out)
+        )
 
     def _step(self, action: Array, out: StepArrays, given: tuple[Array, Array]) -> None:
         self._check(out)
@@ -249,6 +258,18 @@ class SmaxEnv:
             (out.reward, self.enemy_reward, out.terminated, out.truncated, out.won, out.valid),
             (out.last_obs, out.last_state),
         )
+        if self._settings[layout.KEEP_ENDED]:
+            self._present(out.terminated | out.truncated, out)
+
+    def _jax_start(self) -> tuple[Array, Array]:
+        """Where JaxMARL would start the next episode of every environment."""
+        first = self.options.first_env
+        keys = threefry.split(threefry.prng_key(int(self._seed)), first + self.spec.num_envs)[first:]
+        episode = self._counters[:, layout.EPISODE]
+        later = threefry.split(keys, int(episode.max()) + 1)[np.arange(len(keys)), episode]
+        keys = np.where(episode[:, None] == 0, keys, later)
+        begin = threefry.two_team_start_positions if self.options.self_play else threefry.start_positions
+        return begin(keys, self.scenario)
 
     def _check(self, out: StepArrays) -> None:
         """Refuse what the compiled code would misread (it would also compile once more for another layout)."""
@@ -307,4 +328,5 @@ def _settings(scenario: Scenario, options: SmaxOptions) -> Array:
     settings[layout.CONTINUOUS] = options.action_type == "continuous"
     settings[layout.RANDOM_POSITIONS] = scenario.random_positions
     settings[layout.RANDOM_TYPES] = scenario.random_types
+    settings[layout.KEEP_ENDED] = options.reset_random == "threefry"
     return settings

@@ -1,7 +1,7 @@
 """Where everything lies: rows of the state arrays, constants of the game, entries of the settings.
 
 A game's state is one float32 array [FLOAT_ROWS, P] and one int32 array [INT_ROWS, P], a column a unit (P units after
-padding to whole vectors), plus two int64 counters. Allies are units 0..A-1, enemies A..N-1.
+padding to whole vectors), plus three int64 counters. Allies are units 0..A-1, enemies A..N-1.
 """
 
 import numpy as np
@@ -17,7 +17,8 @@ NEXT_X, NEXT_Y = 9, 10  # scratch: positions between two phases of a tick; the d
 DAMAGE = 11  # scratch: taken in this tick
 BEFORE = 12  # scratch: health before the step
 PUSH_X, PUSH_Y = 13, 14  # scratch: sums of the collision push
-FLOAT_ROWS = 15
+STRIDE_X, STRIDE_Y = 15, 16  # scratch: the way of a tick under the present order
+FLOAT_ROWS = 17
 
 # int32 rows
 TYPE = 0
@@ -31,7 +32,8 @@ INT_ROWS = 6
 # int64 counters of a game
 STEP = 0  # steps taken in this episode
 COUNT = 1  # steps and resets since the environment was made: the clock of the random numbers
-COUNTERS = 2
+EPISODE = 2  # episodes begun
+COUNTERS = 3
 
 LANES = 16  # units are padded to a multiple of this
 FAR = np.float32(1e9)
@@ -40,8 +42,8 @@ FAR = np.float32(1e9)
 NUM_ALLIES, NUM_ENEMIES, NUM_AGENTS, MAX_STEPS, FIRST_ENV = 0, 1, 2, 3, 4
 RANDOM_TARGET, ENEMY_SHOOTS, SEE_ENEMY_ACTIONS, WALLS_KILL = 5, 6, 7, 8
 SELF_PLAY, SELF_PLAY_REWARD, LIMIT_IS_TERMINAL, CONIC, CONTINUOUS = 9, 10, 11, 12, 13
-RANDOM_POSITIONS, RANDOM_TYPES = 14, 15
-SETTINGS = 16
+RANDOM_POSITIONS, RANDOM_TYPES, KEEP_ENDED = 14, 15, 16
+SETTINGS = 17
 
 # The game (SMAX of JaxMARL 0.2.0)
 MAP_SIZE = np.float32(32.0)

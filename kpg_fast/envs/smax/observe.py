@@ -37,7 +37,7 @@ from kpg_fast.envs.smax.layout import (
     X,
     Y,
 )
-from kpg_fast.envs.smax.rules import distance
+from kpg_fast.envs.smax.rules import distance, length
 from kpg_fast.envs.vec_env import Array
 
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
@@ -92,23 +92,30 @@ def _write_list(f: Array, q: Array, s: Array, u: Scalar, features: Array, obs: A
         if v == u:
             continue
         if q[ALIVE, v] and distance(f, u, v) < sight:
-            _copy_seen(f, s, u, v, sight, features, obs, at)
+            _write_seen(f, s, u, v, sight, features[v], obs[at : at + UNIT_FEATURES])
         else:
-            for c in range(UNIT_FEATURES):
-                obs[at + c] = _ZERO
+            _write_unseen(obs[at : at + UNIT_FEATURES])
         at += UNIT_FEATURES
 
 
 @device
-def _copy_seen(
-    f: Array, s: Array, u: Scalar, v: Scalar, sight: Scalar, features: Array, obs: Array, at: Scalar
-) -> None:
-    for c in range(UNIT_FEATURES):
-        obs[at + c] = features[v, c]
-    obs[at + 1] = (f[X, v] - f[X, u]) / sight
-    obs[at + 2] = (f[Y, v] - f[Y, u]) / sight
+def _write_seen(f: Array, s: Array, u: Scalar, v: Scalar, sight: Scalar, row: Array, seen: Array) -> None:
+    """Unit v in the eyes of u. All is read before anything is written, or the compiler could not use vectors."""
+    health, cooldown = row[0], row[6]
+    move_x, move_y, attack = row[3], row[4], row[5]
+    kind_0, kind_1, kind_2, kind_3, kind_4, kind_5 = row[7], row[8], row[9], row[10], row[11], row[12]
+    dx, dy = (f[X, v] - f[X, u]) / sight, (f[Y, v] - f[Y, u]) / sight
     if not s[SEE_ENEMY_ACTIONS] and (u < s[NUM_ALLIES]) != (v < s[NUM_ALLIES]):
-        obs[at + 3], obs[at + 4], obs[at + 5] = _ZERO, _ZERO, _ZERO
+        move_x, move_y, attack = _ZERO, _ZERO, _ZERO
+    seen[0], seen[1], seen[2] = health, dx, dy
+    seen[3], seen[4], seen[5], seen[6] = move_x, move_y, attack, cooldown
+    seen[7], seen[8], seen[9], seen[10], seen[11], seen[12] = kind_0, kind_1, kind_2, kind_3, kind_4, kind_5
+
+
+@device
+def _write_unseen(seen: Array) -> None:
+    for c in range(UNIT_FEATURES):
+        seen[c] = _ZERO
 
 
 @device
@@ -125,7 +132,7 @@ def _write_sectors(f: Array, q: Array, s: Array, u: Scalar, features: Array, obs
         if v == u:
             continue
         dx, dy = (f[X, v] - f[X, u]) / sight, (f[Y, v] - f[Y, u]) / sight
-        if np.float32(math.sqrt(dx * dx + dy * dy)) >= _ONE:
+        if length(dx, dy) >= _ONE:
             continue
         sector = _sector(dx, dy)
         if sector < 0:
@@ -137,7 +144,7 @@ def _write_sectors(f: Array, q: Array, s: Array, u: Scalar, features: Array, obs
             for t in range(NUM_TYPES):
                 taken += obs[at + 7 + t]
             if taken == _ZERO:
-                _copy_seen(f, s, u, v, sight, features, obs, at)
+                _write_seen(f, s, u, v, sight, features[v], obs[at : at + UNIT_FEATURES])
                 break
             at += UNIT_FEATURES
 

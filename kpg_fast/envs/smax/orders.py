@@ -31,7 +31,7 @@ from kpg_fast.envs.smax.layout import (
     X,
     Y,
 )
-from kpg_fast.envs.smax.rules import distance
+from kpg_fast.envs.smax.rules import distance, length
 from kpg_fast.envs.vec_env import Array
 
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
@@ -131,7 +131,7 @@ def _closest_slot(f: Array, s: Array, u: Scalar, x: Scalar, y: Scalar) -> Scalar
     best, least = begin, np.float32(np.inf)
     for v in range(begin, end):
         dx, dy = f[X, v] - x, f[Y, v] - y
-        apart = np.float32(math.sqrt(dx * dx + dy * dy))
+        apart = length(dx, dy)
         if apart < least:
             best, least = v, apart
     return best - allies if u < allies else allies - 1 - best
@@ -188,7 +188,7 @@ def _seen_distance(f: Array, q: Array, u: Scalar, v: Scalar) -> Scalar:
     if not q[ALIVE, v] or distance(f, u, v) >= sight:
         return -_ONE
     dx, dy = (f[X, v] - f[X, u]) / sight * sight, (f[Y, v] - f[Y, u]) / sight * sight
-    return np.float32(math.sqrt(dx * dx + dy * dy))
+    return length(dx, dy)
 
 
 @device

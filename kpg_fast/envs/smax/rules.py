@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from kpg_fast.envs.smax.compiled import Scalar, device
+from kpg_fast.envs.smax.compiled import Scalar, device, multiply_add
 from kpg_fast.envs.smax.layout import (
     AIM,
     ALIVE,
@@ -33,6 +33,8 @@ from kpg_fast.envs.smax.layout import (
     RELOAD,
     SELF_PLAY_REWARD,
     SPEED,
+    STRIDE_X,
+    STRIDE_Y,
     TYPE,
     WALLS_KILL,
     WIN_BONUS,
@@ -46,22 +48,41 @@ _TOUCHING = np.float32(1e-6)  # keeps two units on one spot from dividing by zer
 
 
 @device
+def length(dx: Scalar, dy: Scalar) -> Scalar:
+    """Of a vector."""
+    return np.float32(math.sqrt(multiply_add(dx, dx, dy * dy)))
+
+
+@device
 def distance(f: Array, u: Scalar, v: Scalar) -> Scalar:
     """Between the centres of two units."""
     dx, dy = f[X, u] - f[X, v], f[Y, u] - f[Y, v]
-    return np.float32(math.sqrt(dx * dx + dy * dy))
+    return length(dx, dy)
+
+
+@device
+def begin_step(f: Array, q: Array, u: Scalar) -> None:
+    """After the orders: keep the health for the reward, and what a tick of movement comes to."""
+    f[BEFORE, u] = f[HEALTH, u]
+    speed = SPEED[q[TYPE, u]]
+    f[STRIDE_X, u] = f[MOVE_X, u] * speed * DT
+    f[STRIDE_Y, u] = f[MOVE_Y, u] * speed * DT
 
 
 @device
 def begin_tick(f: Array, q: Array, u: Scalar) -> None:
-    """Phase 1: move into NEXT, and clear the damage. Only the living move; the map's border stops them."""
-    f[DAMAGE, u] = _ZERO
+    """Phase 1: move into NEXT, and clear the damage. Only the living move; the map's border stops them.
+
+    This phase and ``suffer`` are free of branches, so that a CPU takes many units at once; they may be called for
+    padding.
+    """
+    alive = q[ALIVE, u] != 0
     x, y = f[X, u], f[Y, u]
-    if q[ALIVE, u]:
-        step = SPEED[q[TYPE, u]]
-        x = min(max(x + f[MOVE_X, u] * step * DT, _ZERO), MAP_SIZE)
-        y = min(max(y + f[MOVE_Y, u] * step * DT, _ZERO), MAP_SIZE)
-    f[NEXT_X, u], f[NEXT_Y, u] = x, y
+    moved_x = min(max(x + f[STRIDE_X, u], _ZERO), MAP_SIZE)
+    moved_y = min(max(y + f[STRIDE_Y, u], _ZERO), MAP_SIZE)
+    f[NEXT_X, u] = moved_x if alive else x
+    f[NEXT_Y, u] = moved_y if alive else y
+    f[DAMAGE, u] = _ZERO
 
 
 @device
@@ -96,17 +117,16 @@ def shot_damage(q: Array, u: Scalar) -> Scalar:
 @device
 def suffer(f: Array, q: Array, s: Array, u: Scalar) -> None:
     """Phase 3: take the damage, die at zero health or at a wall. The dead leave the collision test."""
-    health = max(f[HEALTH, u] - f[DAMAGE, u], _ZERO)
     x, y = f[NEXT_X, u], f[NEXT_Y, u]
-    if s[WALLS_KILL] and (x <= _ZERO or y <= _ZERO or x >= MAP_SIZE or y >= MAP_SIZE):
-        health = _ZERO
+    at_wall = (x <= _ZERO) | (y <= _ZERO) | (x >= MAP_SIZE) | (y >= MAP_SIZE)
+    health = max(f[HEALTH, u] - f[DAMAGE, u], _ZERO)
+    health = _ZERO if at_wall & (s[WALLS_KILL] != 0) else health
+    alive = health > _ZERO
     f[HEALTH, u] = health
-    if health > _ZERO:
-        q[ALIVE, u] = 1
-    else:
-        q[ALIVE, u] = 0
-        f[X, u], f[Y, u] = x, y
-        f[NEXT_X, u], f[NEXT_Y, u] = FAR, FAR
+    q[ALIVE, u] = alive
+    f[X, u], f[Y, u] = x, y
+    f[NEXT_X, u] = x if alive else FAR
+    f[NEXT_Y, u] = y if alive else FAR
 
 
 @device
@@ -116,7 +136,7 @@ def overlap(dx: Scalar, dy: Scalar, reach: Scalar) -> Scalar:
     With ``reach`` the sum of the radii, a unit moves by half of the sum of offset * overlap over all others, read from
     NEXT and summed in ascending order; so a pair comes apart to just touching. Nothing keeps a unit on the map.
     """
-    share = reach / (np.float32(math.sqrt(dx * dx + dy * dy)) + _TOUCHING) - _ONE
+    share = reach / (length(dx, dy) + _TOUCHING) - _ONE
     return share if share > _ZERO else _ZERO
 
 
