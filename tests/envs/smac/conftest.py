@@ -6,11 +6,11 @@ import pytest
 _HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(_HERE.parents[1]), str(_HERE)]
 
-from starcraft import install
-
 
 @pytest.fixture(scope="session")
 def shared_game(tmp_path_factory):
+    from starcraft import install
+
     return install(tmp_path_factory.mktemp("SC2"), ("4.6.2", "4.10.0"))
 
 
