@@ -67,7 +67,6 @@ class NativeClient:
     def __init__(
         self, layout: Layout, installation: Installation, arrays: StepArrays, timeout: float, pipeline: bool
     ) -> None:
-        import kpg_fast  # noqa: F401  (torch first: the extension uses its OpenMP runtime)
         from kpg_fast._C import SmacGames
 
         self.arrays = arrays
