@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 VENV ?= .venv
 RUN := $(VENV)/bin
-STEPS ?= 1000000
+STEPS ?= 850000
 
 # The first of these that runs and is of a supported version; a name on the PATH may be a stub that only fails.
 PYTHON ?= $(shell for python in python3.12 python3.11 python3 python; do \
