@@ -6,6 +6,10 @@
 #include <cerrno>
 #include <cstring>
 
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0  // not on every system; the game is for Linux anyway
+#endif
+
 namespace kpg::smac {
 namespace {
 

@@ -38,11 +38,10 @@ class _Slot:
 
 
 class LibraryClient:
-    """See `kpg_fast.envs.smac.client.Client`; ``timeout`` and ``launch_timeout`` as in `Supervision`."""
+    """See `kpg_fast.envs.smac.client.Client`; ``launch_timeout`` as in `Supervision`."""
 
-    def __init__(self, layout: Layout, spec: EnvSpec, timeout: float, launch_timeout: float) -> None:
-        self._layout, self._spec = layout, spec
-        self._timeout, self._launch_timeout = timeout, launch_timeout
+    def __init__(self, layout: Layout, spec: EnvSpec, launch_timeout: float) -> None:
+        self._layout, self._spec, self._launch_timeout = layout, spec, launch_timeout
         self._memory = shared.create()
         self._board = shared.attach(self._memory, spec)
         self.arrays = self._board.arrays
@@ -130,7 +129,6 @@ class LibraryClient:
             "seed": launch.seed,
             "ports": launch.ports,
             "max_reward": launch.max_reward,
-            "timeout": self._timeout,
             "launch_timeout": self._launch_timeout,
             "bootstrap_time_limit": layout.bootstrap_time_limit,
         }

@@ -23,8 +23,9 @@ _SETTLED_S = 60.0
 # neither a neighbour nor a socket in TIME_WAIT is in the way of a new game.
 _FIRST_PORT, _SLICES, _SLICE = 17000, 900, 16
 
-# The kernel ties a child to the thread that started it, so one thread that lives as long as the process starts all.
-_starter = ThreadPoolExecutor(1, thread_name_prefix="smac-starter")
+# The kernel ties a child to the thread that started it, so one thread that lives as long as the process starts all. A
+# fork has no such thread of its own yet.
+_starters: dict[int, ThreadPoolExecutor] = {}
 
 
 def start(
@@ -50,7 +51,8 @@ def start(
                 pass_fds=keep,
             )
 
-    return _starter.submit(popen).result()
+    starter = _starters.setdefault(os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="smac-starter"))
+    return starter.submit(popen).result()
 
 
 def kill(process: "subprocess.Popen[bytes] | None") -> None:

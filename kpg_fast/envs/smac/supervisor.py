@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -17,6 +17,7 @@ _ABSENT, _STARTING, _READY, _BUSY = range(4)
 # What the next call reports of an environment.
 _NOTHING, _STEPPED, _VOID = range(3)
 _PATIENCE_S = 0.25  # how long one wait may take, so that deadlines and Ctrl-C are seen to
+_RESULTS = [field.name for field in fields(StepArrays) if field.name != "valid"]
 
 
 @dataclass(frozen=True)
@@ -75,23 +76,24 @@ class SmacEnv:
         self._client, self._rules, self._seed = client, supervision, seed
         e = spec.num_envs
         self._workplace = Workplace(e)
-        self._status = np.zeros(e, np.int8)
-        self._report = np.zeros(e, np.int8)
-        self._fresh = np.zeros(e, np.bool_)  # no step taken since the episode began
-        self._since = np.zeros(e)
+        # lists: a batch is small, and counting in one is faster than an array's overhead
+        self._status, self._report = [_ABSENT] * e, [_NOTHING] * e
+        self._fresh = [False] * e  # no step taken since the episode began
+        self._since = [0.0] * e
         self._steps = np.zeros(e, np.int64)  # since the game was started
-        self._losses = np.zeros(e, np.int64)  # since the last whole episode
+        self._losses = [0] * e  # since the last whole episode
         self._launches = np.zeros(e, np.int64)
         self._max_reward = np.full(e, np.nan)
         self._queue: list[int] = []
         self._next_start = 0.0
+        self._places = np.arange(e * spec.num_agents).reshape(e, spec.num_agents) * spec.num_actions
         self._counts = {"crashes": 0, "hangs": 0, "dropped_episodes": 0, "planned_restarts": 0}
         self._awaited: StepArrays | None = None
         self._closed = False
         try:
             self._rebuild(range(e))
             # the first game tells which version plays, and whether games can be played here at all
-            self._settle(lambda: bool((self._status == _READY).any()))
+            self._settle(lambda: _READY in self._status)
         except BaseException:
             self.close()
             raise
@@ -103,13 +105,13 @@ class SmacEnv:
 
     def reset(self, out: StepArrays) -> None:
         """Begin a new episode everywhere (an episode nobody has stepped in is new); waits for all games."""
-        self._settle(lambda: bool((self._status == _READY).all()))
-        rows = np.flatnonzero(~self._fresh)
-        self._status[rows], self._since[rows] = _STARTING, time.monotonic()
-        for row in rows:
-            self._client.reset(int(row))
-        self._settle(lambda: bool((self._status == _READY).all()))
-        self._report[:] = _NOTHING
+        self._settle(self._all_ready)
+        for row in range(self.spec.num_envs):
+            if not self._fresh[row]:
+                self._status[row], self._since[row] = _STARTING, time.monotonic()
+                self._client.reset(row)
+        self._settle(self._all_ready)
+        self._report = [_NOTHING] * self.spec.num_envs
         for name in ("obs", "state", "avail_actions", "alive"):
             getattr(out, name)[:] = getattr(self._client.arrays, name)
 
@@ -120,7 +122,9 @@ class SmacEnv:
 
     def step_async(self, action: Array, out: StepArrays) -> None:
         """Begin a step whose results are in ``out`` after :meth:`step_wait`."""
-        self.send(action, np.flatnonzero((self._status == _READY) & (self._report == _NOTHING)))
+        self.send(
+            action, [row for row, status in enumerate(self._status) if status == _READY and not self._report[row]]
+        )
         self._awaited = out
 
     def step_wait(self) -> None:
@@ -128,51 +132,45 @@ class SmacEnv:
         if self._awaited is None:
             raise RuntimeError("step_wait without step_async")
         out, self._awaited = self._awaited, None
-        if self._rules.sync:
-            self._settle(lambda: bool((self._status == _READY).all()), int((self._status == _BUSY).sum()))
-        else:
-            self._settle(
-                lambda: bool((self._status != _BUSY).all() and (self._status == _READY).any()),
-                int((self._status == _BUSY).sum()),
-            )
-        self._write(np.arange(self.spec.num_envs), out)
+        self._settle(self._all_ready if self._rules.sync else self._none_busy, self._status.count(_BUSY))
+        self._write(range(self.spec.num_envs), out)
 
-    def send(self, action: Array, rows: NDArray[np.intp]) -> None:
+    def send(self, action: Array, rows: Sequence[int] | NDArray[np.intp]) -> None:
         """Begin a step in ``rows`` alone, which must wait for an action: ``action`` is int32 [E, N]."""
-        if action.shape != (self.spec.num_envs, self.spec.num_agents):
-            raise UsageError(f"actions have shape {action.shape}, not {(self.spec.num_envs, self.spec.num_agents)}")
+        if action.shape != self._places.shape:
+            raise UsageError(f"actions have shape {action.shape}, not {self._places.shape}")
+        rows = [int(row) for row in rows]
         self._check_actions(action, rows)
-        if len(rows) == 0:
-            return
-        hold = self._steps + 1 >= self._rules.restart_after
-        self._status[rows] = _BUSY
-        self._since[rows] = time.monotonic()
+        now = time.monotonic()
+        for row in rows:
+            self._status[row], self._since[row], self._fresh[row] = _BUSY, now, False
         self._steps[rows] += 1
-        self._fresh[rows] = False
-        self._client.step(rows.tolist(), np.ascontiguousarray(action, np.int32), hold)
+        if rows:
+            hold = self._steps >= self._rules.restart_after
+            self._client.step(rows, np.ascontiguousarray(action, np.int32), hold)
 
     def recv(self, out: StepArrays, minimum: int = 1) -> NDArray[np.intp]:
         """Wait until ``minimum`` of the environments can take an action after :meth:`send`; write and return them.
 
         A lost game counts once it is rebuilt: its row is void and shows a new episode.
         """
-        busy = int((self._status == _BUSY).sum())
-        self._settle(lambda: int(self._answered().sum()) >= minimum, min(minimum, busy) or 1)
-        rows = np.flatnonzero(self._answered())
+        busy = self._status.count(_BUSY)
+        self._settle(lambda: len(self._answered()) >= minimum, min(minimum, busy) or 1)
+        rows = self._answered()
         self._write(rows, out)
-        return rows
+        return np.array(rows, np.intp)
 
     def drop_episode(self, row: int) -> None:
-        """Void the episode of environment ``row`` and replace its game, as if it had been lost in the last step.
+        """Void the episode of environment ``row`` and replace its game, as if it had been lost in the next step.
 
         For tests: a run with a lost game must equal one whose episode was dropped here.
         """
-        self._settle(lambda: bool((self._status == _READY).all()))
+        self._settle(self._all_ready)
         self._counts["dropped_episodes"] += 1
         self._report[row] = _VOID
         self._client.stop(row)
         self._rebuild([row])
-        self._settle(lambda: bool((self._status == _READY).all()))
+        self._settle(self._all_ready)
 
     def state_dict(self) -> dict[str, Array]:
         """What there is to keep: a game's state cannot be saved. A resumed run plays on with new episodes."""
@@ -188,8 +186,8 @@ class SmacEnv:
         for row in range(self.spec.num_envs):
             self._client.stop(row)
         self._rebuild(range(self.spec.num_envs))
-        self._report[:] = _VOID
-        self._settle(lambda: bool((self._status == _READY).all()))
+        self._report = [_VOID] * self.spec.num_envs
+        self._settle(self._all_ready)
 
     def close(self) -> None:
         """End all games; safe to call twice."""
@@ -202,48 +200,56 @@ class SmacEnv:
         with contextlib.suppress(Exception):
             self.close()
 
-    def _answered(self) -> NDArray[np.bool_]:
-        answered: NDArray[np.bool_] = (self._report != _NOTHING) & (self._status == _READY)
-        return answered
+    def _all_ready(self) -> bool:
+        return self._status.count(_READY) == len(self._status)
 
-    def _check_actions(self, action: Array, rows: NDArray[np.intp]) -> None:
+    def _none_busy(self) -> bool:
+        return _BUSY not in self._status and _READY in self._status
+
+    def _answered(self) -> list[int]:
+        return [row for row, status in enumerate(self._status) if status == _READY and self._report[row]]
+
+    def _check_actions(self, action: Array, rows: list[int]) -> None:
         """A step with an action that is not available would end the game's client, so it is not begun."""
-        avail, chosen = self._client.arrays.avail_actions, action[rows]
-        within = (chosen >= 0) & (chosen < self.spec.num_actions)
-        fine = within & np.take_along_axis(avail[rows], np.where(within, chosen, 0)[..., None], 2)[..., 0]
-        if not fine.all():
-            env, agent = np.argwhere(~fine)[0]
-            row, number = int(rows[env]), int(chosen[env, agent])
-            raise UsageError(f"{self.spec.name}: agent {agent} of environment {row} cannot take action {number}")
+        avail = self._client.arrays.avail_actions.reshape(-1)
+        within = (action >= 0) & (action < self.spec.num_actions)
+        fine = within & avail[self._places + np.where(within, action, 0)]
+        if fine.all():
+            return
+        for row in rows:
+            if not fine[row].all():
+                agent = int(fine[row].argmin())
+                what = f"agent {agent} of environment {row} cannot take action {int(action[row, agent])}"
+                raise UsageError(f"{self.spec.name}: {what}")
 
-    def _write(self, rows: NDArray[np.intp], out: StepArrays) -> None:
+    def _write(self, rows: Sequence[int], out: StepArrays) -> None:
         """Hand out what the rows report."""
-        arrays, report = self._client.arrays, self._report[rows]
-        stepped, there = rows[report == _STEPPED], self._status[rows] == _READY
-        whole = len(rows) == self.spec.num_envs and there.all() and len(stepped) == len(rows)
-        for field in fields(StepArrays):
-            if field.name != "valid":
-                target, source = getattr(out, field.name), getattr(arrays, field.name)
-                if whole:
-                    target[...] = source
-                else:
-                    target[rows] = source[rows]
-        out.valid[rows] = report == _STEPPED
-        if not whole:
-            self._void(rows[report != _STEPPED], out)
-            self._blank(rows[~there], out)
-        self._report[rows] = _NOTHING
+        arrays = self._client.arrays
+        stepped = [row for row in rows if self._report[row] == _STEPPED and self._status[row] == _READY]
+        if len(stepped) == self.spec.num_envs:
+            for name in _RESULTS:
+                getattr(out, name)[...] = getattr(arrays, name)
+            out.valid[...] = True
+        else:
+            chosen = list(rows)
+            for name in _RESULTS:
+                getattr(out, name)[chosen] = getattr(arrays, name)[chosen]
+            out.valid[chosen] = [self._report[row] == _STEPPED for row in chosen]
+            self._void([row for row in chosen if self._report[row] != _STEPPED], out)
+            self._blank([row for row in chosen if self._status[row] != _READY], out)
+        for row in rows:
+            self._report[row] = _NOTHING
 
-    def _void(self, rows: NDArray[np.intp], out: StepArrays) -> None:
+    def _void(self, rows: list[int], out: StepArrays) -> None:
         out.reward[rows], out.terminated[rows], out.won[rows], out.truncated[rows] = 0, False, False, True
         out.last_obs[rows], out.last_state[rows] = 0, 0
 
-    def _blank(self, rows: NDArray[np.intp], out: StepArrays) -> None:
+    def _blank(self, rows: list[int], out: StepArrays) -> None:
         """Nothing to see where there is no game."""
         out.obs[rows], out.state[rows], out.alive[rows], out.avail_actions[rows] = 0, 0, False, False
         out.avail_actions[rows, :, 0] = True
 
-    def _rebuild(self, rows: range | list[int]) -> None:
+    def _rebuild(self, rows: Sequence[int]) -> None:
         for row in rows:
             self._status[row] = _ABSENT
             if row not in self._queue:
@@ -253,10 +259,10 @@ class SmacEnv:
         while self._queue and time.monotonic() >= self._next_start:
             row = self._queue.pop(0)
             self._next_start = time.monotonic() + self._rules.stagger
-            number, known = int(self._launches[row]), float(self._max_reward[row])
+            known = float(self._max_reward[row])
             launch = Launch(
                 row=row,
-                seed=game_seed(self._seed, row, number),
+                seed=game_seed(self._seed, row, int(self._launches[row])),
                 ports=self._workplace.ports(row),
                 folder=self._workplace.fresh_folder(row),
                 log=self._workplace.log(row),
@@ -264,20 +270,20 @@ class SmacEnv:
             )
             self._launches[row] += 1
             self._steps[row] = 0
-            self._status[row] = _STARTING
-            self._since[row] = time.monotonic()
+            self._status[row], self._since[row] = _STARTING, time.monotonic()
             self._client.start(launch)
 
     def _settle(self, done: Callable[[], bool], minimum: int = 1) -> None:
-        """Start games, hear of them and replace lost ones until ``done``."""
+        """Start games, hear of them and replace lost ones until ``done``; wakes for ``minimum`` steps."""
         while not done():
             self._start_due()
             patience = _PATIENCE_S
             if self._queue:
                 patience = min(patience, max(0.0, self._next_start - time.monotonic()))
-            for happening in self._client.wait(minimum, patience):
+            happened = self._client.wait(max(1, minimum), patience)
+            minimum -= len(happened)
+            for happening in happened:
                 self._hear(happening)
-                minimum = max(1, minimum - 1)
             self._check_deadlines()
 
     def _hear(self, happening: Happening) -> None:
@@ -285,12 +291,12 @@ class SmacEnv:
         if happening.what == "failed":
             self._lose(row, happening.why, "crashes")
             return
+        self._status[row] = _READY
         if happening.what == "ready":
             self._max_reward[row] = self._client.max_reward(row)
-            self._status[row], self._fresh[row] = _READY, True
+            self._fresh[row] = True
             return
         self._conclude(row)
-        self._status[row] = _READY
         if happening.what == "ended":
             self._counts["planned_restarts"] += 1
             self._client.stop(row)
@@ -299,17 +305,16 @@ class SmacEnv:
     def _conclude(self, row: int) -> None:
         """The row's step has its results."""
         self._report[row] = _STEPPED
-        ended = self._client.arrays.terminated[row] or self._client.arrays.truncated[row]
-        self._fresh[row] = ended
-        if ended:
-            self._losses[row] = 0
+        if self._client.arrays.terminated[row] or self._client.arrays.truncated[row]:
+            self._fresh[row], self._losses[row] = True, 0
 
     def _check_deadlines(self) -> None:
         now = time.monotonic()
-        for row in np.flatnonzero((self._status == _BUSY) & (now - self._since > self._rules.timeout)):
-            self._lose(int(row), f"no answer within {self._rules.timeout:g} s", "hangs")
-        for row in np.flatnonzero((self._status == _STARTING) & (now - self._since > self._rules.launch_timeout)):
-            self._lose(int(row), f"not ready within {self._rules.launch_timeout:g} s", "hangs")
+        for row, status in enumerate(self._status):
+            if status == _BUSY and now - self._since[row] > self._rules.timeout:
+                self._lose(row, f"no answer within {self._rules.timeout:g} s", "hangs")
+            elif status == _STARTING and now - self._since[row] > self._rules.launch_timeout:
+                self._lose(row, f"not ready within {self._rules.launch_timeout:g} s", "hangs")
 
     def _lose(self, row: int, why: str, kind: str) -> None:
         """The row's game is gone: void its episode, rebuild it, or give up."""

@@ -36,8 +36,8 @@ class GameLostError(Exception):
 class Worker:
     """Builds the environment, plays it as it is told, writes its row of the board.
 
-    ``task``: row, library, map_name, options, spec, seed, ports, max_reward, timeout, launch_timeout,
-    bootstrap_time_limit.
+    ``task``: row, library, map_name, options, spec, seed, ports, max_reward, launch_timeout,
+    bootstrap_time_limit. How long a step may take is the supervisor's to watch.
     """
 
     def __init__(self, task: dict[str, Any], board: shared.Board) -> None:
@@ -60,8 +60,6 @@ class Worker:
             scale = env.n_enemies * env.reward_death_value + env.reward_win
             scale += sum(unit.health_max + unit.shield_max for unit in env.enemies.values())
         env.max_reward = self.board.max_reward[self.row] = scale
-        protocol = env._controller._client
-        protocol._sock.settimeout(self.task["timeout"])
         self._look()
         return {"game_version": env._controller.ping().game_version}
 

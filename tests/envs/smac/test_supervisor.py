@@ -82,7 +82,7 @@ def test_a_lost_game_costs_one_episode(make, game, client, kind):
     assert one["avail_actions"][row, :, 1].all(), "a new episode is there: everybody is alive and may stop"
     counts = env.metrics()
     assert counts["smac/crashes"] + counts["smac/hangs"] == 1
-    assert counts["smac/hangs"] == (kind == "hang" and client == "native")
+    assert counts["smac/hangs"] == (kind == "hang")
     assert counts["smac/dropped_episodes"] == 1
     assert launches(game) == 3
 
@@ -187,12 +187,12 @@ def test_slow_games_are_waited_for_but_not_for_ever(make):
 
 
 def test_the_first_ready_are_served_first(make):
-    env = make("3m", 3, {"kind": "slow", "seconds": [0.03, 0.05], "launch": 0}, stagger=0.3)
+    env = make("3m", 3, {"kind": "slow", "seconds": [0.15, 0.2], "launch": 0}, stagger=0.3)
     lock_step = roll(make("3m", 3), 30)
-    out, taken, order = StepArrays.empty(env.spec), np.zeros(3, int), []
+    out, taken = StepArrays.empty(env.spec), np.zeros(3, int)
     env.reset(out)
     rows = np.arange(3)
-    while min(taken) < 8:
+    while taken[0] < 4:
         action = np.zeros((3, 3), np.int32)
         for row in rows:
             action[row] = choose(out, taken[row])[row]
@@ -203,8 +203,7 @@ def test_the_first_ready_are_served_first(make):
                 for name in ("obs", "reward", "terminated", "avail_actions"):
                     np.testing.assert_array_equal(getattr(out, name)[row], lock_step[taken[row]][name][row])
             taken[row] += 1
-        order.append(len(rows))
-    assert taken[1:].min() > 2 * taken[0]
+    assert taken[1:].min() > 2 * taken[0], "nobody waits for the slow one"
 
 
 def test_a_resumed_run_begins_with_new_episodes(make):
