@@ -6,12 +6,13 @@ from typing import Any
 from kpg_fast.envs.smac.client import Client
 from kpg_fast.envs.smac.installation import Installation, check_client, check_map, diagnose, locate
 from kpg_fast.envs.smac.layout import Layout, option_names
+from kpg_fast.envs.smac.parity import compare_clients
 from kpg_fast.envs.smac.scenarios import find, names
 from kpg_fast.envs.smac.supervisor import SmacEnv, Supervision
 from kpg_fast.envs.vec_env import EnvSpec, StepArrays
 from kpg_fast.errors import UsageError, unknown_name
 
-__all__ = ["SmacEnv", "diagnose", "make_env", "names"]
+__all__ = ["SmacEnv", "compare_clients", "diagnose", "make_env", "names"]
 
 _CLIENTS = ("smac", "native")
 # The game fails past 2^19 loops; resets take a few besides the steps.
@@ -89,7 +90,7 @@ def _client(choice: _Choice, layout: Layout, installation: Installation, spec: E
         return NativeClient(layout, installation, StepArrays.empty(spec), rules.launch_timeout, choice.pipeline)
     from kpg_fast.envs.smac.library import LibraryClient
 
-    return LibraryClient(layout, spec, rules.timeout, rules.launch_timeout)
+    return LibraryClient(layout, spec, rules.launch_timeout)
 
 
 def _spec(layout: Layout, num_envs: int) -> EnvSpec:
