@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from kpg_fast import provenance
+from kpg_fast.runs import provenance
 
 Samples = dict[str, list[float]]
 

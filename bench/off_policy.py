@@ -13,12 +13,12 @@ import torch
 from bench.measure import Case, Samples, in_turns
 from bench.plain_off_policy import PlainOffPolicy
 from kpg_fast.envs import EnvSpec
-from kpg_fast.experience import Batch, Transitions
 from kpg_fast.k_facmac import KFacmac
 from kpg_fast.k_maddpg import KMaddpg
-from kpg_fast.off_policy_settings import FACMAC_PRESETS, MADDPG_PRESETS
+from kpg_fast.off_policy.experience import Batch, Transitions
+from kpg_fast.off_policy.settings import FACMAC_PRESETS, MADDPG_PRESETS
 
-TESTS = ("tests/test_off_policy.py", "tests/bench/test_plain_off_policy.py", "tests/kernels/test_mixer.py")
+TESTS = ("tests/off_policy/test_update.py", "tests/bench/test_plain_off_policy.py", "tests/kernels/test_mixer.py")
 
 
 def build(

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from kpg_fast.config import Config
-from kpg_fast.plot import draw
-from kpg_fast.progress import Lines
-from kpg_fast.records import Run, find_runs
-from kpg_fast.run import resume, train
+from kpg_fast.runs.plot import draw
+from kpg_fast.runs.progress import Lines
+from kpg_fast.runs.records import Run, find_runs
+from kpg_fast.runs.run import resume, train
 
 TASK = "mamujoco/HalfCheetah-2x3"
 LAST = 5  # evaluations at the end of a run whose mean is its score

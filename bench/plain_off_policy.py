@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kpg_fast.experience import Batch
 from kpg_fast.k_facmac import KFacmac
 from kpg_fast.k_maddpg import KMaddpg
+from kpg_fast.off_policy.experience import Batch
 
 
 def network(p: dict[str, Tensor], g: int) -> nn.Sequential:

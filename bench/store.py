@@ -18,15 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from bench.measure import Case, Samples, in_turns, rates
-from kpg_fast import checkpoint, k_level_step
+from kpg_fast import k_level_step
 from kpg_fast.kernels.level_step import level_step, state_names
-from kpg_fast.module_snapshot import ModuleSnapshot
-from kpg_fast.parameters import Layout, ParameterStore
-from kpg_fast.snapshot import BackgroundCheckpoint
+from kpg_fast.store import checkpoint
+from kpg_fast.store.module_snapshot import ModuleSnapshot
+from kpg_fast.store.parameters import Layout, ParameterStore
+from kpg_fast.store.snapshot import BackgroundCheckpoint
 
 MB = 1 << 20
 LARGE = 256 * MB
-TESTS = ("tests/csrc/test_store.py", "tests/test_parameters.py")
+TESTS = ("tests/csrc/test_store.py", "tests/store/test_parameters.py")
 
 
 def cases(peers: str | None = None) -> list[Case]:
@@ -92,7 +93,7 @@ def checkpoint_case() -> Case:
         reference="slot copy",
         higher_is_better=False,
         settings={"slot_mb": 64},
-        tests=("tests/test_snapshot.py", "tests/test_checkpoint.py"),
+        tests=("tests/store/test_snapshot.py", "tests/store/test_checkpoint.py"),
     )
 
 

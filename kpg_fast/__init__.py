@@ -18,6 +18,6 @@ except ImportError as error:
 
 from kpg_fast.config import Config
 from kpg_fast.k_level_step import k_level_step
-from kpg_fast.run import RunResult, evaluate, load, resume, train
+from kpg_fast.runs.run import RunResult, evaluate, load, resume, train
 
 __all__ = ["Config", "RunResult", "evaluate", "k_level_step", "load", "resume", "train"]

@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 from kpg_fast.checks import above_zero, at_least, check_choices, up_to_one
 from kpg_fast.errors import UsageError, unknown_name
-from kpg_fast.off_policy_settings import FACMAC_PRESETS, MADDPG_PRESETS, RUN_DEFAULTS, OffPolicy
+from kpg_fast.off_policy.settings import FACMAC_PRESETS, MADDPG_PRESETS, RUN_DEFAULTS, OffPolicy
 
 Algorithm = Literal["k-mappo", "k-maddpg", "k-facmac"]
 Preset = Literal["jaxmarl", "kpg", "mamujoco", "smac"]

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 
 from kpg_fast.errors import UsageError, unknown_name
-from kpg_fast.module_snapshot import ModuleSnapshot
+from kpg_fast.store.module_snapshot import ModuleSnapshot
 
 Modules = TypeVar("Modules", bound=nn.Module | Sequence[nn.Module])
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from kpg_fast.envs import EnvSpec
-from kpg_fast.experience import Batch
-from kpg_fast.learner import Learner
-from kpg_fast.mlp import Mlp
-from kpg_fast.off_policy import OffPolicyAlgorithm, Slope, td_targets
-from kpg_fast.off_policy_actor import Own, grouped
-from kpg_fast.off_policy_settings import OffPolicy
+from kpg_fast.networks.mlp import Mlp
+from kpg_fast.off_policy.actor import Own, grouped
+from kpg_fast.off_policy.experience import Batch
+from kpg_fast.off_policy.settings import OffPolicy
+from kpg_fast.off_policy.update import OffPolicyAlgorithm, Slope, td_targets
+from kpg_fast.store.learner import Learner
 
 
 class KMaddpg(OffPolicyAlgorithm[None]):

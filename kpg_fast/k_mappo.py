@@ -18,9 +18,9 @@ from kpg_fast.kernels.k_level_surrogate import STATS, k_level_surrogate, others_
 from kpg_fast.kernels.policy import log_prob_entropy, sample
 from kpg_fast.kernels.value_loss import value_loss
 from kpg_fast.kpg import k_level_update
-from kpg_fast.learner import Learner
-from kpg_fast.networks import Network
+from kpg_fast.networks.actor_critic import Network
 from kpg_fast.rollout import Rollout
+from kpg_fast.store.learner import Learner
 
 
 @dataclass

@@ -13,9 +13,9 @@ from kpg_fast.config import Config
 from kpg_fast.envs import EnvSpec, VecEnv, make
 from kpg_fast.errors import UsageError
 from kpg_fast.k_mappo import Actor, Critic, KMappo, Minibatch
-from kpg_fast.learner import Learner
-from kpg_fast.networks import Network
+from kpg_fast.networks.actor_critic import Network
 from kpg_fast.rollout import EpisodeTracker, Rollout, play
+from kpg_fast.store.learner import Learner
 
 _M_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _EVALUATION_SEED = 1_000_003  # added to a run's seed: its evaluation plays other episodes than its training

@@ -58,6 +58,6 @@ def make_trainer(config: Config) -> Trainer:
         from kpg_fast.k_mappo_trainer import KMappoTrainer
 
         return KMappoTrainer(config)
-    from kpg_fast.off_policy_trainer import OffPolicyTrainer
+    from kpg_fast.off_policy.trainer import OffPolicyTrainer
 
     return OffPolicyTrainer(config)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from kpg_fast.config import Config
-from kpg_fast.metrics import MetricsLog
-from kpg_fast.run_directory import RunDirectory
+from kpg_fast.runs.directory import RunDirectory
+from kpg_fast.runs.metrics import MetricsLog
 
 UPDATES = 20
 

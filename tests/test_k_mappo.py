@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from kpg_fast.config import Config
-from kpg_fast.drift import DriftError
 from kpg_fast.k_mappo_trainer import KMappoTrainer
+from kpg_fast.store.drift import DriftError
 from tests.naive_mappo import NaiveMappo
 
 SMALL = {"num_envs": 4, "num_steps": 8, "num_minibatches": 2, "num_epochs": 1, "hidden": 6, "total_steps": 32 * 1000}

@@ -58,16 +58,17 @@ def test_imports_run_one_way(folder: str) -> None:
 def test_reader_of_imports_sees_every_form(tmp_path: Path) -> None:
     source = tmp_path / "module.py"
     source.write_text(
-        "import kpg_fast.run\nfrom kpg_fast import config\nfrom . import a\nfrom ..trainer import b\nimport numpy\n"
-        "def f():\n    from kpg_fast.plot import draw\n    importlib.import_module('kpg_fast.cli')\n"
+        "import kpg_fast.runs.run\nfrom kpg_fast import config\n"
+        "from . import a\nfrom ..trainer import b\nimport numpy\n"
+        "def f():\n    from kpg_fast.runs.plot import draw\n    importlib.import_module('kpg_fast.command_line.main')\n"
     )
     assert set(imports("kpg_fast.envs.module", source)) == {
-        "kpg_fast.run",
+        "kpg_fast.runs.run",
         "kpg_fast.config",
         "kpg_fast.envs.a",
         "kpg_fast.trainer.b",
-        "kpg_fast.plot.draw",
-        "kpg_fast.cli",
+        "kpg_fast.runs.plot.draw",
+        "kpg_fast.command_line.main",
     }
 
 

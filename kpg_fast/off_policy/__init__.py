@@ -1,0 +1,1 @@
+"""What K-MADDPG and K-FACMAC share."""

@@ -1,0 +1,105 @@
+"""Acting with off-policy actors: greedy for evaluation, with noise for experience."""
+
+import torch
+from torch import Tensor
+
+from kpg_fast.kernels.policy.ref import UNAVAILABLE
+from kpg_fast.off_policy.actor import Actor, FeedForward, Recurrent
+from kpg_fast.off_policy.experience import Experience
+
+
+class Player:
+    """The actors on E running environments, with what recurrence needs of the past (a ``rollout.Policy``)."""
+
+    def __init__(self, actor: Actor, experience: Experience, num_envs: int) -> None:
+        self.actor, self.experience = actor, experience
+        spec, dtype = actor.spec, actor.learner.dtype
+        self.last_action = torch.zeros(spec.num_agents, num_envs, spec.num_actions, dtype=dtype)
+        rows = num_envs * spec.num_agents // actor.learner.groups
+        net = actor.network
+        self.hidden = torch.empty(0)
+        if isinstance(net, Recurrent):
+            self.hidden = net.net.hidden_state(actor.learner.groups, rows, dtype)
+        if spec.action_low is not None and spec.action_high is not None:
+            self.low, self.high = torch.from_numpy(spec.action_low), torch.from_numpy(spec.action_high)
+
+    def act(
+        self, obs: Tensor, avail_actions: Tensor, reset: Tensor, counter: int, greedy: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Greedy actions as the environment takes them; there are no log-probabilities (nan)."""
+        y = self.outputs(obs, reset)
+        if self.actor.spec.continuous:
+            action = torch.tanh(y) * self.actor.moving
+        else:
+            action = _one_hot(_masked(y, avail_actions).argmax(-1), y)
+        self.last_action = action
+        return self.for_env(self.for_replay(action)), torch.full(obs.shape[:2], torch.nan)
+
+    def explore(
+        self, obs: Tensor, avail_actions: Tensor, reset: Tensor, generator: torch.Generator, step: int
+    ) -> Tensor:
+        """Actions to learn from, as the replay keeps them: float [E, N, A] in [-1, 1], or int indices [E, N].
+
+        Args:
+            obs: [E, N, O].
+            avail_actions: bool [E, N, A].
+            reset: bool [E], true where an episode begins.
+            generator: every random number comes from it.
+            step: environment steps done so far.
+        """
+        s, y = self.actor.settings, self.outputs(obs, reset)
+        at_random = step < s.start_steps
+        if self.actor.spec.continuous:
+            if at_random:
+                action = torch.empty_like(y).uniform_(-1, 1, generator=generator)
+            else:
+                noise = torch.empty_like(y).normal_(generator=generator)
+                action = (torch.tanh(y) + s.act_noise * noise).clamp_(-1, 1)
+            action = action * self.actor.moving
+        else:
+            progress = min(step / s.epsilon_steps, 1.0) if s.epsilon_steps else 1.0
+            epsilon = 1.0 if at_random else s.epsilon_start + progress * (s.epsilon_finish - s.epsilon_start)
+            usable = avail_actions.transpose(0, 1).to(y.dtype)
+            policy = torch.softmax(_masked(y, avail_actions), -1)
+            mixed = (1 - epsilon) * policy * usable + epsilon * usable / usable.sum(-1, keepdim=True)
+            drawn = torch.multinomial(mixed.flatten(0, 1), 1, generator=generator).view(y.shape[:2])
+            action = _one_hot(drawn, y)
+        self.last_action = action
+        return self.for_replay(action)
+
+    def outputs(self, obs: Tensor, reset: Tensor) -> Tensor:
+        """What the networks say, [N, E, A]."""
+        p, s = self.actor.learner.theta, self.actor.settings
+        if s.last_action:
+            self.last_action = self.last_action.masked_fill(reset[:, None], 0)
+        x = self.experience.actor_inputs(obs, self.last_action if s.last_action else None)
+        net = self.actor.network
+        if isinstance(net, FeedForward):
+            return net(p, x, 1, "actor.act")[0]
+        with torch.no_grad():
+            y, self.hidden = net.step(p, x, self.hidden, reset)
+        return y
+
+    def for_replay(self, action: Tensor) -> Tensor:
+        """[N, E, A] -> what the replay keeps."""
+        if self.actor.spec.continuous:
+            return action.transpose(0, 1).float().contiguous()
+        return action.argmax(-1).T.int().contiguous()
+
+    def for_env(self, action: Tensor) -> Tensor:
+        """What the replay keeps -> what the environment takes."""
+        if not self.actor.spec.continuous:
+            return action
+        return self.low + (action + 1) * ((self.high - self.low) / 2)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The past, for an exact resume."""
+        return {"player/last_action": self.last_action, "player/hidden": self.hidden}
+
+
+def _masked(y: Tensor, avail_actions: Tensor) -> Tensor:
+    return y.masked_fill(~avail_actions.transpose(0, 1), -UNAVAILABLE)
+
+
+def _one_hot(index: Tensor, like: Tensor) -> Tensor:
+    return torch.zeros_like(like).scatter_(-1, index[..., None], 1)

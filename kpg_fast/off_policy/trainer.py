@@ -1,0 +1,191 @@
+"""K-MADDPG and K-FACMAC on one environment: act, store, learn, evaluate, and all that an exact resume needs."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+from zlib import crc32
+
+import torch
+from torch import Tensor
+
+from kpg_fast.config import Config
+from kpg_fast.envs import StepArrays, VecEnv, make
+from kpg_fast.errors import UsageError
+from kpg_fast.k_facmac import KFacmac
+from kpg_fast.k_maddpg import KMaddpg
+from kpg_fast.off_policy.experience import Episodes, Transitions
+from kpg_fast.off_policy.player import Player
+from kpg_fast.rollout import EpisodeTracker, play, summarise
+
+_EVALUATION_SEED = 1_000_003  # added to a run's seed: its evaluation plays other episodes than its training
+_EVALUATION_ENVS = 128
+_ALGORITHMS: dict[str, type[KMaddpg] | type[KFacmac]] = {"k-maddpg": KMaddpg, "k-facmac": KFacmac}
+
+
+class OffPolicyTrainer:
+    """See :class:`kpg_fast.trainer.Trainer`; an update is ``num_steps`` steps of every environment with the learning
+    that goes with them. ``dtype`` float64 is for tests.
+    """
+
+    def __init__(self, config: Config, dtype: torch.dtype = torch.float32) -> None:
+        self.config, self.settings = config, config.off_policy
+        s = self.settings
+        self.env = make(config.env, s.num_envs, config.seed, config.device, **config.options())
+        spec = self.spec = self.env.spec
+        self.facts = dict(spec.facts) | {"updates_per_sample": f"{s.updates_per_sample:g}"}
+        self.generator = torch.Generator().manual_seed(config.seed)
+        path, spare = self._replay_file()
+        self.experience = (Episodes if s.recurrent else Transitions)(spec, s, dtype, path, spare)
+        inputs = spec.obs_size + self.experience.appended
+        self.algorithm = _ALGORITHMS[config.algorithm](
+            spec, s, config.levels, inputs, dtype, debug_drift=config.debug_drift
+        )
+        self.algorithm.initialise(self.generator)
+        self.explorer = Player(self.algorithm.actor, self.experience, s.num_envs)
+        self.out = StepArrays.empty(spec)
+        self.env.reset(self.out)
+        self.experience.see(self.out)
+        self.reset = torch.ones(s.num_envs, dtype=torch.bool)
+        self.episodes = EpisodeTracker.allocate(s.num_envs)
+        self.due = 0.0
+        self.updates, self.num_updates = 0, config.num_updates
+
+    def _replay_file(self) -> tuple[Path | None, int]:
+        """Where the replay is kept, and how many rows at most are added between two checkpoints."""
+        s, config = self.settings, self.config
+        if s.replay_dir is None:
+            return None, 0
+        run_dir = Path(config.run_dir or f"{config.algorithm}-{config.env}-{config.seed}").absolute()
+        # a run directory of the same name elsewhere is another run
+        name = f"{run_dir.name}-{crc32(bytes(run_dir)):08x}.replay"
+        spare = s.num_envs * s.num_steps * config.checkpoint_every
+        return Path(s.replay_dir) / name, max(spare // 10, 100) if s.recurrent else spare
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps done, over all environments."""
+        return self.updates * self.settings.num_steps * self.settings.num_envs
+
+    def update(self) -> dict[str, float]:
+        """Play ``num_steps`` steps; learn as often as the stored samples ask for."""
+        start, s = perf_counter(), self.settings
+        spent: dict[str, float] = defaultdict(float)
+        ended, count = [], 0
+        sums: dict[str, Any] = defaultdict(float)
+        last: dict[str, Any] = {}
+        for step in range(s.num_steps):
+            stored = self._step(self.env_steps + step * s.num_envs, spent)
+            ended.append(self.episodes.step(self.out))
+            if len(self.experience.ring) < max(s.warmup, 1):
+                continue
+            self.due += stored * s.updates_per_sample
+            while self.due >= 1:
+                self.due -= 1
+                final = step == s.num_steps - 1 and self.due < 1
+                last = self._learn(final, spent)
+                count += 1
+                for name in ("critic_loss", "q_mean", "critic_grad_norm", "grad_norm"):
+                    sums[name] += last[name]
+        self.updates += 1
+        metrics = summarise(ended) | {name: float(value) / count for name, value in sums.items()} | spent
+        metrics |= {"learned": float(count), "replay": float(len(self.experience.ring))}
+        seconds = perf_counter() - start
+        metrics["env_sps"] = s.num_steps * s.num_envs / seconds
+        metrics["agent_sps"] = metrics["env_sps"] * self.spec.num_agents
+        return metrics | _level_metrics(last, self.config.levels)
+
+    def _step(self, done: int, spent: dict[str, float]) -> int:
+        """One step of every environment; returns how many samples that stored."""
+        start, out = perf_counter(), self.out
+        obs, avail = torch.from_numpy(out.obs), torch.from_numpy(out.avail_actions)
+        action = self.explorer.explore(obs, avail, self.reset, self.generator, done)
+        chosen = perf_counter()
+        self.env.step(self.explorer.for_env(action).numpy(), out)
+        stepped = perf_counter()
+        torch.logical_or(torch.from_numpy(out.terminated), torch.from_numpy(out.truncated), out=self.reset)
+        stored = self.experience.record(action.numpy(), out)
+        spent["time/policy"] += chosen - start
+        spent["time/env"] += stepped - chosen
+        spent["time/replay"] += perf_counter() - stepped
+        return stored
+
+    def _learn(self, measure: bool, spent: dict[str, float]) -> dict[str, Any]:
+        start = perf_counter()
+        batch = self.experience.sample(self.generator)
+        spent["time/replay"] += perf_counter() - start
+        measured = self.algorithm.update(batch, self.generator, measure)
+        spent["time/critic"] += measured["time/critic"]
+        spent["time/levels"] += measured["time/levels"]
+        return measured
+
+    def evaluate(self, episodes: int, watch: Callable[[VecEnv], None] | None = None) -> dict[str, float]:
+        """See :class:`kpg_fast.trainer.Trainer`."""
+        config, envs = self.config, min(episodes, _EVALUATION_ENVS)
+        env = make(config.env, envs, config.seed + _EVALUATION_SEED, config.device, **config.options())
+        try:
+            metrics = play(env, self.player(envs), -(-episodes // envs), watch)
+            return {f"eval/{name}": value for name, value in metrics.items()}
+        finally:
+            env.close()
+
+    def player(self, num_envs: int) -> Player:
+        """See :class:`kpg_fast.trainer.Trainer`."""
+        return Player(self.algorithm.actor, self.experience, num_envs)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See :class:`kpg_fast.trainer.Trainer`."""
+        tensors = {f"env/{name}": torch.as_tensor(value) for name, value in self.env.state_dict().items()}
+        tensors |= {f"out/{name}": torch.from_numpy(value) for name, value in vars(self.out).items()}
+        tensors |= {"reset": self.reset, "generator": self.generator.get_state()}
+        tensors |= self.algorithm.tensors() | self.explorer.tensors() | self.episodes.tensors()
+        return tensors | self.experience.tensors()
+
+    def counters(self) -> dict[str, Any]:
+        """See :class:`kpg_fast.trainer.Trainer`."""
+        mine = {"updates": self.updates, "due": self.due, "replay_written": self.experience.ring.written}
+        return mine | self.algorithm.counters()
+
+    def restore(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
+        """See :class:`kpg_fast.trainer.Trainer`."""
+        mine = self.tensors()
+        _require_same(mine, tensors)
+        self.experience.restore(tensors, counters["replay_written"])
+        self.env.load_state_dict({n[4:]: t.numpy() for n, t in tensors.items() if n.startswith("env/")})
+        self.generator.set_state(tensors["generator"])
+        for name, target in mine.items():
+            if not name.startswith(("env/", "replay/")) and name != "generator":
+                target.copy_(tensors[name])
+        self.updates, self.due = counters["updates"], counters["due"]
+        self.algorithm.restore_counters(counters)
+
+    def close(self) -> None:
+        """Release the environments."""
+        self.env.close()
+
+
+def _require_same(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    """Raise ``UsageError`` unless a checkpoint has this run's tensors; the replay checks its rows itself."""
+    for name in sorted((mine.keys() | theirs.keys()) - {"replay/rows"}):
+        if name not in theirs or name not in mine:
+            where = "missing from the checkpoint" if name not in theirs else "unknown to this run"
+            raise UsageError(f"{name} is {where}")
+        if mine[name].shape != theirs[name].shape:
+            raise UsageError(
+                f"{name} has shape {tuple(theirs[name].shape)} in the checkpoint; this run needs "
+                f"{tuple(mine[name].shape)}"
+            )
+
+
+def _level_metrics(measured: dict[str, Any], levels: int) -> dict[str, float]:
+    """Of the last update: how far every level moved, the contraction ratio, and seconds a level."""
+    if "delta/1" not in measured:
+        return {}
+    numbers = range(1, levels + 1)
+    deltas = [float(measured[f"delta/{k}"]) for k in numbers]
+    result = {f"delta/{k}": delta for k, delta in zip(numbers, deltas, strict=True)}
+    result |= {f"time/level_{k}": measured[f"time/level_{k}"] for k in numbers}
+    ratios = [after / before for before, after in pairwise(deltas) if before > 0]
+    return result | ({"contraction_ratio": max(ratios)} if ratios else {})

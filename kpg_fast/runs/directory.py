@@ -1,0 +1,150 @@
+"""The directory of a run: what is in it, how it comes to be, and who may write to it.
+
+config.json          the resolved configuration
+provenance.json      versions, commit, hardware, command, facts of the environment
+metrics.jsonl        one line an update; tensorboard/ holds the same as event files
+checkpoints/last     the state an exact resume starts from
+checkpoints/best     the state of the best greedy evaluation
+result.json          the final evaluation with what it is a result of
+marl_eval.json       the same for marl-eval
+plot.png, plot.svg   win rate and return over environment steps and wall-clock
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from kpg_fast.config import Config
+from kpg_fast.errors import UsageError
+from kpg_fast.runs import provenance
+from kpg_fast.store.files import write_aside, writing
+from kpg_fast.store.snapshot import BackgroundCheckpoint
+
+
+@dataclass
+class RunDirectory:
+    """A run directory that this process alone writes to."""
+
+    path: Path
+    lock: int
+    """File descriptor of the directory; holds the lock until it is closed."""
+    writer: BackgroundCheckpoint = field(default_factory=BackgroundCheckpoint)
+
+    @classmethod
+    def create(cls, path: Path, config: Config, facts: dict[str, str]) -> "RunDirectory":
+        """Make the directory with its configuration and provenance, whole or not at all.
+
+        Raises:
+            UsageError: ``path`` exists, or cannot be written.
+        """
+        check_new(path)
+        aside = path.with_name(f".{path.name}.partial-{os.getpid()}")
+        try:
+            with writing(path):
+                (aside / "checkpoints").mkdir(parents=True)
+            write_aside(aside / "config.json", _json(config.to_dict()))
+            write_aside(aside / "provenance.json", _json(_provenance(facts)))
+            with writing(path):
+                aside.rename(path)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """Open an existing run directory for writing.
+
+        Raises:
+            UsageError: no run directory, or another process writes to it.
+        """
+        if not (path / "config.json").is_file():
+            raise UsageError(f"{path} is not a run directory: it has no config.json")
+        with writing(path):
+            lock = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise UsageError(f"another process is writing to {path}") from error
+        return cls(path, lock)
+
+    def close(self) -> None:
+        """Wait until the last checkpoint is on disk, then let others write."""
+        try:
+            self.writer.wait()
+        finally:
+            os.close(self.lock)
+
+    def save(self, name: str, tensors: dict[str, Any], meta: dict[str, Any]) -> None:
+        """Write ``checkpoints/<name>`` while the run goes on; the one it replaces stays whole until the new one is."""
+        self.writer.wait()
+        self.writer.start(self.path / "checkpoints" / name, tensors, meta)
+
+    def write_json(self, name: str, values: Any) -> None:
+        """Write a JSON file, whole or not at all."""
+        write_aside(self.path / name, _json(values))
+
+
+def default_path(config: Config) -> Path:
+    """Where a run is kept if nothing else is said."""
+    return new_path(f"{config.algorithm}_K{config.levels}_{config.env}")
+
+
+def new_path(what: str) -> Path:
+    """``runs/<what>_<when>``, one that does not exist yet."""
+    path = Path("runs") / f"{what.replace('/', '-')}_{time.strftime('%Y%m%d-%H%M%S')}"
+    copies = (path.with_name(f"{path.name}-{copy}") for copy in count(2))
+    return path if not path.exists() else next(copy for copy in copies if not copy.exists())
+
+
+def check_new(path: Path) -> None:
+    """Raise ``UsageError`` if a run cannot be started in ``path``: it exists, or nothing can be created there."""
+    with writing(path):
+        exists = path.exists() or path.is_symlink()
+        parent = next(p for p in path.absolute().parents if p.exists())
+    if exists:
+        resume = f"; to go on with it: kpg-fast resume {path}" if (path / "config.json").is_file() else ""
+        raise UsageError(f"run directory {path} exists{resume}")
+    if not parent.is_dir():
+        raise UsageError(f"cannot write {path}: {parent} is not a directory")
+    if not os.access(parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise UsageError(f"cannot write {path}: no write permission in {parent}")
+
+
+def read_config(path: Path) -> Config:
+    """The configuration in ``path/config.json``.
+
+    Raises:
+        UsageError: no run directory, or a file that is damaged or of another version.
+    """
+    file = path / "config.json"
+    if not file.is_file():
+        raise UsageError(f"{path} is not a run directory: it has no config.json")
+    try:
+        return Config.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    except UsageError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{file} cannot be read: {error}") from error
+
+
+def _provenance(facts: dict[str, str]) -> dict[str, Any]:
+    return {
+        "facts": facts,
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+        "hardware": provenance.hardware(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _json(values: Any) -> str:
+    return json.dumps(values, indent=2) + "\n"

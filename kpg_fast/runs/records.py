@@ -1,0 +1,113 @@
+"""Finished and running runs as data: read from their directories, grouped by configuration."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpg_fast.config import Config
+from kpg_fast.errors import UsageError
+from kpg_fast.runs import metrics
+from kpg_fast.runs.directory import read_config
+
+# What does not make two runs different experiments.
+_INCIDENTAL = {"seed", "run_dir", "replay_dir", "checkpoint_every", "debug_drift", "eval_every", "eval_every_episodes"}
+
+_MARK = "provenance.json"  # a directory that holds one is a run
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory."""
+
+    path: Path
+    config: Config
+    facts: dict[str, str]
+    """Flavour, engine and versions of the environment."""
+    metrics: list[dict[str, float]]
+    """The lines of ``metrics.jsonl``."""
+
+    @classmethod
+    def read(cls, path: Path) -> "Run":
+        """Read a run directory; ``UsageError`` if it is none or damaged."""
+        config = read_config(path)
+        provenance = path / "provenance.json"
+        try:
+            facts = json.loads(provenance.read_text(encoding="utf-8"))["facts"]
+        except (OSError, ValueError, KeyError) as error:
+            raise UsageError(f"{provenance} cannot be read: {error}") from error
+        return cls(path, config, facts, metrics.read(path / "metrics.jsonl"))
+
+    def curve(self, x: str, y: str) -> NDArray[np.float64]:
+        """Metric ``y`` against metric ``x`` where both were measured: float64 [2, points]."""
+        points = [(line.get(x, math.nan), line.get(y, math.nan)) for line in self.metrics]
+        array = np.array(points, np.float64).reshape(-1, 2).T
+        return array[:, np.isfinite(array).all(axis=0)]
+
+    @property
+    def evaluation(self) -> dict[str, float]:
+        """The final greedy evaluation (``eval/...``); empty while the run is not finished."""
+        last = self.metrics[-1] if self.metrics else {}
+        if last.get("update", 0) < self.config.num_updates:
+            return {}
+        return {name: value for name, value in last.items() if name.startswith("eval/")}
+
+    @property
+    def task(self) -> str:
+        """Environment and flavour: what runs must share to be compared."""
+        flavour = self.facts.get("flavour")
+        return f"{self.config.env} ({flavour} flavour)" if flavour else self.config.env
+
+
+def find_runs(paths: Iterable[Path]) -> list[Run]:
+    """Read run directories, and those that directories among ``paths`` hold (one or two levels down).
+
+    Raises:
+        UsageError: no path, or nothing found under one of them.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        files = [path / _MARK, *sorted(path.glob(f"*/{_MARK}")), *sorted(path.glob(f"*/*/{_MARK}"))]
+        directories = [file.parent for file in files if file.is_file()]
+        if not directories:
+            raise UsageError(f"no run directory at {path}: nothing there has a {_MARK}")
+        found |= dict.fromkeys(directories)
+    if not found:
+        raise UsageError("name at least one run directory")
+    return [Run.read(path) for path in found]
+
+
+def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs that differ in their seed or environment alone, under a label that says what sets them apart.
+
+    Raises:
+        UsageError: the same seed twice in one group and environment, which would count one run as two.
+    """
+    keys = [_key(run.config) for run in runs]
+    differing = {name for key in keys for name in key if len({other.get(name) for other in keys}) > 1}
+    groups: dict[str, list[Run]] = {}
+    for run, key in zip(runs, keys, strict=True):
+        shown = sorted(differing - {"algorithm", "levels"})
+        label = " ".join(
+            [f"{run.config.algorithm} K={run.config.levels}", *(f"{n}={key[n]}" for n in shown if n in key)]
+        )
+        group = groups.setdefault(label, [])
+        for other in group:
+            if (other.task, other.config.seed) == (run.task, run.config.seed):
+                raise UsageError(
+                    f"{other.path} and {run.path} are the same configuration and seed; give one of them, or they "
+                    "would count as two independent runs"
+                )
+        group.append(run)
+    return groups
+
+
+def _key(config: Config) -> dict[str, Any]:
+    values = config.to_dict() | dataclasses.asdict(config.settings)
+    return {name: value for name, value in values.items() if name not in _INCIDENTAL | {"env", "settings"}}

@@ -1,0 +1,31 @@
+"""What a finished run leaves beside its metrics: result.json, marl_eval.json and the plot."""
+
+import json
+from importlib.util import find_spec
+
+from kpg_fast.runs import export
+from kpg_fast.runs.directory import RunDirectory
+from kpg_fast.runs.records import Run
+
+
+def write_result(directory: RunDirectory) -> None:
+    """Write the result files of a finished run from what its directory already holds."""
+    run = Run.read(directory.path)
+    last, config = run.metrics[-1], run.config
+    provenance = json.loads((directory.path / "provenance.json").read_text(encoding="utf-8"))
+    result = {
+        "algorithm": config.algorithm,
+        "levels": config.levels,
+        "env": config.env,
+        "seed": config.seed,
+        "preset": config.preset,
+        "env_steps": last["env_steps"],
+        "seconds": last["seconds"],
+        "evaluation": {"policy": "greedy"} | run.evaluation,
+    }
+    directory.write_json("result.json", result | provenance)
+    directory.write_json("marl_eval.json", export.marl_eval([run])[0])
+    if find_spec("matplotlib"):
+        from kpg_fast.runs import plot
+
+        plot.draw([run], directory.path / "plot")

@@ -1,0 +1,229 @@
+"""A run from its configuration to its result: train, stop and resume exactly, evaluate, load."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kpg_fast.config import Config
+from kpg_fast.envs import VecEnv
+from kpg_fast.errors import EnvironmentFailure, UsageError
+from kpg_fast.runs.directory import RunDirectory, check_new, default_path, read_config
+from kpg_fast.runs.metrics import MetricsLog
+from kpg_fast.runs.progress import Progress, Silent
+from kpg_fast.runs.result import write_result
+from kpg_fast.runs.stop import StopRequest
+from kpg_fast.store import checkpoint
+from kpg_fast.trainer import Trainer, make_trainer
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What :func:`train` and :func:`resume` return."""
+
+    run_dir: Path
+    finished: bool
+    """Whether all updates were done; if not, :func:`resume` goes on."""
+    updates: int
+    env_steps: int
+    """Environment steps, over all environments."""
+    seconds: float
+    """Wall-clock of the run, resumed stretches added up."""
+    metrics: dict[str, float]
+    """The last line of ``metrics.jsonl``; the final greedy evaluation's metrics begin with ``eval/``."""
+
+
+def train(config: Config, progress: Progress | None = None) -> RunResult:
+    """Train one seed of one configuration and keep everything in a new run directory.
+
+    Args:
+        config: see :class:`kpg_fast.config.Config`; ``Config.make("k-mappo", "smax/2s3z", levels=2)`` builds one.
+        progress: where to report to; by default nowhere.
+
+    Returns:
+        The result; ``finished`` is false if Ctrl-C or SIGTERM stopped the run (its state is saved).
+
+    Raises:
+        UsageError: a value out of range, an unknown environment or option, a run directory that exists or cannot be
+            written. Nothing has been written then.
+        EnvironmentFailure: an environment cannot go on; the state is saved.
+    """
+    config.check()
+    path = Path(config.run_dir) if config.run_dir else default_path(config)
+    check_new(path)
+    config = dataclasses.replace(config, run_dir=str(path))
+    with (
+        StopRequest() as stop,
+        closing(make_trainer(config)) as trainer,
+        closing(RunDirectory.create(path, config, trainer.facts)) as directory,
+    ):
+        return _Run(trainer, directory, progress or Silent(), stop).go()
+
+
+def resume(run_dir: str | Path, progress: Progress | None = None) -> RunResult:
+    """Go on with a run that was stopped or killed, exactly as if it had not been (on the same machine).
+
+    A run that was killed goes on from its last checkpoint; one that is finished is left as it is.
+
+    Raises:
+        UsageError: no run directory, another process writes to it, or a checkpoint that is damaged or of other shapes.
+    """
+    path = Path(run_dir)
+    config = read_config(path)
+    with StopRequest() as stop, closing(RunDirectory.open(path)) as directory:
+        saved = path / "checkpoints" / "last"
+        tensors, meta = _read_checkpoint(saved) if saved.exists() else ({}, {})
+        with closing(make_trainer(config)) as trainer:
+            if meta:
+                trainer.restore(tensors, meta["counters"])
+            return _Run(trainer, directory, progress or Silent(), stop, meta).go()
+
+
+def load(path: str | Path) -> Trainer:
+    """The trainer of a run in its last state, ready to act, to evaluate or to train on.
+
+    ``load(path).player(E).act(obs, avail_actions, reset, counter, greedy=True)`` gives the actions [E, N] and their
+    log-probabilities [E, N] for obs [E, N, O], avail_actions [E, N, A] bool and reset [E] bool (an episode begins);
+    ``counter`` numbers the calls, for the random numbers of sampled actions.
+
+    Args:
+        path: a run directory, or a checkpoint such as ``RUN_DIR/checkpoints/best``.
+
+    Raises:
+        UsageError: neither, or a checkpoint that is damaged or of other shapes.
+    """
+    path = Path(path)
+    is_run = (path / "config.json").is_file()
+    saved = path / "checkpoints" / "last" if is_run else path
+    if is_run and not saved.exists():
+        raise UsageError(f"{path} has no checkpoint yet")
+    tensors, meta = _read_checkpoint(saved)
+    trainer = make_trainer(read_config(path) if is_run else Config.from_dict(meta["config"]))
+    try:
+        trainer.restore(tensors, meta["counters"])
+    except BaseException:
+        trainer.close()
+        raise
+    return trainer
+
+
+def evaluate(path: str | Path, episodes: int = 512, watch: Callable[[VecEnv], None] | None = None) -> dict[str, float]:
+    """Play greedy episodes with a run's policies.
+
+    Args:
+        path: a run directory (its last state) or a checkpoint.
+        episodes: how many; environments are fresh and seeded from the run's seed, so the same call plays the same
+            episodes.
+        watch: called with the environments before every step.
+
+    Returns:
+        ``eval/win_rate`` (share of episodes), ``eval/return_mean`` (sum of rewards an episode), ``eval/length_mean``
+        (environment steps an episode).
+
+    Raises:
+        UsageError: as :func:`load`, or ``episodes < 1``.
+    """
+    if episodes < 1:
+        raise UsageError(f"episodes = {episodes}: must be at least 1")
+    with closing(load(path)) as trainer:
+        return trainer.evaluate(episodes, watch)
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors, meta = checkpoint.load(path)
+    if not {"config", "counters"} <= meta.keys():
+        raise UsageError(f"{path} is not the checkpoint of a run")
+    return {name: torch.as_tensor(tensor) for name, tensor in tensors.items()}, meta
+
+
+class _Run:
+    """The loop: update, evaluate when due, log, save."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        directory: RunDirectory,
+        progress: Progress,
+        stop: StopRequest,
+        meta: dict[str, Any] | None = None,
+    ) -> None:
+        self.trainer, self.directory, self.progress, self.stop = trainer, directory, progress, stop
+        meta = meta or {}
+        self.start = perf_counter() - float(meta.get("seconds", 0.0))
+        self.best = tuple(meta.get("best", ()))
+
+    def go(self) -> RunResult:
+        trainer, config = self.trainer, self.trainer.config
+        with MetricsLog(self.directory.path, trainer.updates) as log, self.progress as progress:
+            progress.begin(trainer, self.directory.path)
+            while trainer.updates < trainer.num_updates and not self.stop.requested:
+                try:
+                    metrics = self.update()
+                except EnvironmentFailure as failure:
+                    self.save("last")  # a rollout comes before learning: the parameters are the last update's
+                    raise EnvironmentFailure(
+                        f"{failure}\nthe state is saved; to go on: kpg-fast resume {self.directory.path}"
+                    ) from failure
+                log.write(metrics)
+                progress.update(metrics)
+                if self.stop.requested or self.finished or trainer.updates % config.checkpoint_every == 0:
+                    self.save("last")
+        if self.finished:
+            write_result(self.directory)
+        return RunResult(
+            run_dir=self.directory.path,
+            finished=self.finished,
+            updates=trainer.updates,
+            env_steps=trainer.env_steps,
+            seconds=log.last.get("seconds", 0.0),
+            metrics=log.last,
+        )
+
+    @property
+    def finished(self) -> bool:
+        return self.trainer.updates >= self.trainer.num_updates
+
+    @property
+    def seconds(self) -> float:
+        return perf_counter() - self.start
+
+    def update(self) -> dict[str, float]:
+        """One update, with an evaluation where one is due."""
+        config, before = self.trainer.config, self.trainer.env_steps
+        metrics = self.trainer.update()
+        every = config.eval_every
+        due = every and self.trainer.env_steps // every > before // every
+        if self.finished or due:
+            began = perf_counter()
+            metrics |= self.trainer.evaluate(config.eval_episodes if self.finished else config.eval_every_episodes)
+            metrics["time/eval"] = perf_counter() - began
+            self.keep_best(metrics)
+        counters = {"update": self.trainer.updates, "env_steps": self.trainer.env_steps, "seconds": self.seconds}
+        return counters | metrics
+
+    def keep_best(self, metrics: dict[str, float]) -> None:
+        """Save the state if its evaluation beats all before it: by win rate where there is one, then by return."""
+        score = tuple(
+            value if math.isfinite(value) else -math.inf
+            for value in (metrics.get("eval/win_rate", math.nan), metrics["eval/return_mean"])
+        )
+        if score > self.best:
+            self.best = score
+            self.save("best")
+
+    def save(self, name: str) -> None:
+        meta = {
+            "config": self.trainer.config.to_dict(),
+            "facts": self.trainer.facts,
+            "counters": self.trainer.counters(),
+            "seconds": self.seconds,
+            "best": list(self.best),
+        }
+        self.directory.save(name, self.trainer.tensors(), meta)

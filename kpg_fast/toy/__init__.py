@@ -1,0 +1,1 @@
+"""K-level policy gradients on games with exact gradients."""

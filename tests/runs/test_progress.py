@@ -1,0 +1,60 @@
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from kpg_fast.config import Config
+from kpg_fast.runs.display import Display
+from kpg_fast.runs.progress import Lines, Progress
+from tests.fake_trainer import FakeTrainer
+
+
+def trainer() -> FakeTrainer:
+    return FakeTrainer(Config.make(num_envs=4, num_steps=8, num_minibatches=2, total_steps=128))
+
+
+def follow(progress: Progress) -> None:
+    """What the run loop does with it."""
+    fake = trainer()
+    with progress:
+        progress.begin(fake, Path("runs/x"))
+        while fake.updates < fake.num_updates:
+            metrics = fake.update()
+            if fake.updates == fake.num_updates:
+                metrics |= fake.evaluate(3)
+            progress.update({"update": fake.updates, "env_steps": fake.env_steps, "seconds": 1.0} | metrics)
+
+
+def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    follow(Lines())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "k-mappo K=2 on smax/2s3z, seed 0, fake flavour, run directory runs/x"
+    assert "steps 32/128" in lines[1]
+    assert "eta -" in lines[1]  # the first update says nothing about the rest
+    warnings = [line for line in lines if line.startswith("warning")]
+    assert len(warnings) == 1
+    assert "contraction ratio 1.50 > 1 at update 2" in warnings[0]
+    assert "--lr" in warnings[0]
+    for part in (
+        "steps 128/128",
+        "update 4/4",
+        "eta 0:00",
+        "env_sps 1,000",
+        "agent_sps 3,000",
+        "win 1.000",
+        "greedy win 1.000",
+        "time env 12% policy 25% levels 50% critic 12%",
+    ):
+        assert part in lines[-1]
+    assert len(lines) == 4  # no line for every update
+
+
+def test_display_on_a_terminal() -> None:
+    display = Display()
+    screen = io.StringIO()
+    display.live.console = Console(file=screen, force_terminal=True, width=100)
+    follow(display)
+    shown = screen.getvalue()
+    for part in ("128/128", "env_sps", "agent_sps", "eta", "greedy win", "contraction ratio", "━"):
+        assert part in shown

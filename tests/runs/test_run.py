@@ -1,0 +1,224 @@
+"""The run loop: what it keeps, how it stops, and that a resumed run equals one that was never stopped."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+import kpg_fast
+from kpg_fast import Config
+from kpg_fast.errors import EnvironmentFailure, UsageError
+from kpg_fast.runs import metrics
+from kpg_fast.runs.run import RunResult, evaluate, load, resume, train
+from kpg_fast.runs.stop import StopRequest
+from kpg_fast.store import checkpoint
+from tests.fake_trainer import FakeTrainer
+
+pytestmark = pytest.mark.usefixtures("no_plot")
+TIMING = {"seconds", "env_sps", "agent_sps"}
+
+
+def small(path: Path, updates: int = 6, **values: object) -> Config:
+    shape = {"num_envs": 4, "num_steps": 8, "num_minibatches": 2, "hidden": 6, "eval_episodes": 3}
+    return Config.make(total_steps=32 * updates, run_dir=str(path), **(shape | values))
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, trainer: type, update: int, number: signal.Signals) -> None:
+    """Send this process a signal while ``update`` is being done."""
+    original = trainer.update
+
+    def with_signal(self: FakeTrainer) -> dict[str, float]:
+        if self.updates + 1 == update:
+            os.kill(os.getpid(), number)
+        return original(self)
+
+    monkeypatch.setattr(trainer, "update", with_signal)
+
+
+def lines(run_dir: Path) -> list[dict[str, float]]:
+    """The metrics without what a clock had a part in; NaN by its text, so that lines can be compared."""
+    return [
+        {name: repr(value) for name, value in line.items() if name not in TIMING and not name.startswith("time/")}
+        for line in metrics.read(run_dir / "metrics.jsonl")
+    ]
+
+
+def assert_same_run(one: RunResult, other: RunResult) -> None:
+    assert one.finished
+    assert other.finished
+    assert (one.updates, one.env_steps) == (other.updates, other.env_steps)
+    assert lines(one.run_dir) == lines(other.run_dir)
+    for name in ("last", "best"):
+        tensors, meta = checkpoint.load(one.run_dir / "checkpoints" / name)
+        others, other_meta = checkpoint.load(other.run_dir / "checkpoints" / name)
+        assert tensors.keys() == others.keys()
+        for key, tensor in tensors.items():
+            # bytes, so that a NaN in unused memory equals itself
+            assert torch.as_tensor(tensor).numpy().tobytes() == torch.as_tensor(others[key]).numpy().tobytes(), key
+        assert meta["counters"] == other_meta["counters"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_finishes_the_update_saves_and_resumes_exactly(
+    tmp_path: Path, fake_trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    options = {"eval_every": 64, "eval_every_episodes": 2}
+    whole = train(small(tmp_path / "whole", **options))
+    with monkeypatch.context() as patch:
+        stop_at(patch, fake_trainer, 3, number)
+        handler = signal.getsignal(number)
+        stopped = train(small(tmp_path / "stopped", **options))
+        assert signal.getsignal(number) is handler
+    assert not stopped.finished
+    assert stopped.updates == 3
+    assert not (stopped.run_dir / "result.json").exists()
+    assert checkpoint.load(stopped.run_dir / "checkpoints" / "last")[1]["counters"]["updates"] == 3
+    assert_same_run(whole, resume(stopped.run_dir))
+
+
+def test_killed_run_goes_on_from_its_last_checkpoint(
+    tmp_path: Path, fake_trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(small(tmp_path / "whole", checkpoint_every=2))
+    original = fake_trainer.update
+
+    def killed(self: FakeTrainer) -> dict[str, float]:
+        if self.updates == 5:
+            raise ConnectionError("killed")  # as good as: nothing after update 4's checkpoint is saved
+        return original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_trainer, "update", killed)
+        with pytest.raises(ConnectionError):
+            train(small(tmp_path / "killed", checkpoint_every=2))
+    log = tmp_path / "killed" / "metrics.jsonl"
+    assert len(metrics.read(log)) == 5
+    log.write_text(log.read_text() + '{"update": 6, "env_st')
+    done = []
+    monkeypatch.setattr(fake_trainer, "update", lambda self: done.append(self.updates + 1) or original(self))
+    assert_same_run(whole, resume(tmp_path / "killed"))
+    assert done == [5, 6]
+
+
+def test_environment_that_cannot_go_on_leaves_a_checkpoint(
+    tmp_path: Path, fake_trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = fake_trainer.update
+
+    def fail(self: FakeTrainer) -> dict[str, float]:
+        if self.updates == 3:
+            raise EnvironmentFailure("the game crashed five times")
+        return original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_trainer, "update", fail)
+        with pytest.raises(EnvironmentFailure, match=r"five times\n.*kpg-fast resume .*run"):
+            train(small(tmp_path / "run"))
+    assert load(tmp_path / "run").updates == 3
+    assert_same_run(train(small(tmp_path / "whole")), resume(tmp_path / "run"))
+
+
+def test_run_killed_before_its_first_checkpoint_starts_again(
+    tmp_path: Path, fake_trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(small(tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(fake_trainer, "update", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(small(tmp_path / "killed"))
+    assert_same_run(whole, resume(tmp_path / "killed"))
+
+
+def test_resume_of_a_finished_run_changes_nothing(tmp_path: Path, fake_trainer: type[FakeTrainer]) -> None:
+    result = train(small(tmp_path / "run"))
+    before = (result.run_dir / "metrics.jsonl").read_text()
+    again = resume(result.run_dir)
+    assert again == result
+    assert (result.run_dir / "metrics.jsonl").read_text() == before
+
+
+def test_best_is_the_best_evaluation_and_the_first_of_equals(
+    tmp_path: Path, fake_trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = {1: (0.1, 5.0), 2: (0.8, 1.0), 3: (0.8, 2.0), 4: (0.8, 2.0), 5: (0.2, 9.0), 6: (0.0, 0.0)}
+
+    def scored(self: FakeTrainer, episodes: int, watch: object = None) -> dict[str, float]:
+        win, score = scores[self.updates]
+        return {"eval/win_rate": win, "eval/return_mean": score}
+
+    monkeypatch.setattr(fake_trainer, "evaluate", scored)
+    with monkeypatch.context() as patch:
+        stop_at(patch, fake_trainer, 4, signal.SIGTERM)
+        train(small(tmp_path / "run", eval_every=32))
+    result = resume(tmp_path / "run")  # the best so far is remembered
+    assert checkpoint.load(result.run_dir / "checkpoints" / "best")[1]["counters"] == {"updates": 3}
+    assert checkpoint.load(result.run_dir / "checkpoints" / "last")[1]["counters"] == {"updates": 6}
+
+
+def test_second_interrupt_is_not_caught() -> None:
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_load_and_evaluate_take_a_run_or_a_checkpoint(tmp_path: Path, fake_trainer: type[FakeTrainer]) -> None:
+    result = train(small(tmp_path / "run", eval_every=32))
+    trainer = load(result.run_dir)
+    assert trainer.updates == 6
+    assert torch.equal(load(result.run_dir / "checkpoints" / "last").tensors()["weight"], trainer.tensors()["weight"])
+    assert evaluate(result.run_dir, 2)["eval/episodes"] == 2
+    with pytest.raises(UsageError, match="episodes = 0"):
+        evaluate(result.run_dir, 0)
+    with pytest.raises(UsageError, match="no checkpoint at"):
+        load(tmp_path)
+
+
+def test_one_writer_at_a_time(tmp_path: Path, fake_trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = []
+
+    def resume_meanwhile(self: FakeTrainer, episodes: int, watch: object = None) -> dict[str, float]:
+        with pytest.raises(UsageError, match="another process is writing"):
+            resume(tmp_path / "run")
+        refused.append(True)
+        return {"eval/win_rate": 0.0, "eval/return_mean": 0.0}
+
+    monkeypatch.setattr(fake_trainer, "evaluate", resume_meanwhile)
+    train(small(tmp_path / "run"))
+    assert refused
+
+
+def test_public_names() -> None:
+    assert set(kpg_fast.__all__) >= {"Config", "train", "evaluate", "load", "resume"}
+    for name in ("train", "evaluate", "load", "resume"):
+        assert callable(getattr(kpg_fast, name))
+        assert getattr(kpg_fast, name).__doc__
+
+
+def test_real_trainer_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kpg_fast.k_mappo_trainer import KMappoTrainer
+
+    values = {"env": "smax/3m", "levels": 2, "num_epochs": 2, "eval_every": 64, "eval_every_episodes": 2}
+    whole = train(small(tmp_path / "whole", **values))
+    with monkeypatch.context() as patch:
+        stop_at(patch, KMappoTrainer, 3, signal.SIGTERM)
+        stopped = train(small(tmp_path / "stopped", **values))
+    assert stopped.updates == 3
+    assert_same_run(whole, resume(stopped.run_dir))
+
+
+def test_loaded_run_acts(tmp_path: Path) -> None:
+    """The example of ``load``: actions of a trained policy for observations from anywhere."""
+    shape = {"env": "toy/climbing", "recurrent": False, "hidden": 8}
+    result = train(small(tmp_path / "run", updates=2, **shape))
+    trainer = load(result.run_dir)
+    agents, actions = 2, 3
+    obs, avail = torch.ones(5, agents, 1), torch.ones(5, agents, actions, dtype=torch.bool)
+    avail[..., 0] = False
+    action, log_prob = trainer.player(5).act(obs, avail, torch.ones(5, dtype=torch.bool), 0, greedy=True)
+    assert action.shape == log_prob.shape == (5, agents)
+    assert (action > 0).all()
+    assert (action == action[0]).all()
