@@ -30,7 +30,7 @@ StepRule<T> make_rule(const Hyperparameters& h, bool keep_state) {
     rule.has_momentum = h.momentum != 0.0;
     rule.decay1 = static_cast<T>(h.momentum);
     if (h.optimizer == "adam") {
-        require(h.step >= 1, "step counts from 1; got " + std::to_string(h.step));
+        if (h.step < 1) fail("step counts from 1; got " + std::to_string(h.step));
         rule.rule = Rule::kAdam;
         rule.decay1 = static_cast<T>(h.beta1);
         rule.gain1 = static_cast<T>(1.0 - h.beta1);
@@ -45,7 +45,7 @@ StepRule<T> make_rule(const Hyperparameters& h, bool keep_state) {
     } else if (h.optimizer == "sgd") {
         rule.rule = Rule::kSgd;
     } else {
-        throw std::invalid_argument("optimizer must be adam, rmsprop or sgd; got " + h.optimizer);
+        fail("optimizer must be adam, rmsprop or sgd; got " + h.optimizer);
     }
     return rule;
 }
@@ -124,9 +124,10 @@ void level_step_of(const py::array& theta, const py::array& grad, const std::vec
                    const Hyperparameters& h, int num_threads, bool baseline) {
     const StepRule<T> rule = make_rule<T>(h, state_out.has_value());
     std::size_t states = state_size(rule);
-    require(state_in.size() == states && (!state_out || state_out->size() == states),
-            h.optimizer + " has " + std::to_string(states) + " state slots; got " + std::to_string(state_in.size()) +
-                " in, " + std::to_string(state_out ? state_out->size() : states) + " out");
+    if (state_in.size() != states || (state_out && state_out->size() != states)) {
+        fail(h.optimizer + " has " + std::to_string(states) + " state slots; got " + std::to_string(state_in.size()) +
+             " in, " + std::to_string(state_out ? state_out->size() : states) + " out");
+    }
 
     std::vector<const void*> inputs, outputs;
     auto input = [&](const char* name, const py::array& array) {
@@ -137,7 +138,9 @@ void level_step_of(const py::array& theta, const py::array& grad, const std::vec
     auto output = [&](const char* name, py::array& array) {
         require_like(name, array, "theta", theta);
         T* data = reinterpret_cast<T*>(write_bytes(name, array));
-        for (const void* other : outputs) require(other != data, std::string(name) + " is an output twice");
+        if (std::find(outputs.begin(), outputs.end(), data) != outputs.end()) {
+            fail(std::string(name) + " is an output twice");
+        }
         outputs.push_back(data);
         return data;
     };
@@ -154,10 +157,11 @@ void level_step_of(const py::array& theta, const py::array& grad, const std::vec
     }
 
     Cut cut(theta.shape(0), theta.shape(1));
-    require(grad_norm.dtype().equal(theta.dtype()) && grad_norm.ndim() == 1 && grad_norm.shape(0) == cut.groups,
-            "grad_norm must be [G] of theta's type; theta is " + describe(theta) + ", grad_norm " + describe(grad_norm));
+    if (!has_dtype(grad_norm, theta.dtype()) || grad_norm.ndim() != 1 || grad_norm.shape(0) != cut.groups) {
+        fail("grad_norm must be [G] of theta's type; theta is " + describe(theta) + ", grad_norm " + describe(grad_norm));
+    }
     T* norm = reinterpret_cast<T*>(write_bytes("grad_norm", grad_norm));
-    require(!h.max_grad_norm || *h.max_grad_norm > 0.0, "max_grad_norm must be positive or None");
+    if (h.max_grad_norm && !(*h.max_grad_norm > 0.0)) fail("max_grad_norm must be positive or None");
     py::gil_scoped_release release;
     run(rule, slots, cut, h.max_grad_norm, norm, num_threads, baseline);
 }
@@ -168,13 +172,13 @@ void level_step(const py::array& theta, const py::array& grad, const std::vector
                 double momentum, std::optional<double> max_grad_norm, std::int64_t step, int num_threads,
                 bool baseline) {
     Hyperparameters h{optimizer, lr, betas.first, betas.second, alpha, eps, momentum, max_grad_norm, step};
-    require(theta.ndim() == 2, "theta must be [G, P]; got " + describe(theta));
-    if (theta.dtype().equal(py::dtype::of<float>())) {
+    if (theta.ndim() != 2) fail("theta must be [G, P]; got " + describe(theta));
+    if (has_dtype(theta, py::dtype::of<float>())) {
         level_step_of<float>(theta, grad, state_in, theta_out, state_out, grad_norm, h, num_threads, baseline);
-    } else if (theta.dtype().equal(py::dtype::of<double>())) {
+    } else if (has_dtype(theta, py::dtype::of<double>())) {
         level_step_of<double>(theta, grad, state_in, theta_out, state_out, grad_norm, h, num_threads, baseline);
     } else {
-        throw std::invalid_argument("theta must be float32 or float64; got " + describe(theta));
+        fail("theta must be float32 or float64; got " + describe(theta));
     }
 }
 

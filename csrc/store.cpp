@@ -14,7 +14,7 @@
 namespace kpg {
 
 int team_size(int num_threads, std::int64_t nbytes, std::int64_t serial_bytes) {
-    require(num_threads >= 0, "num_threads must be 0 (all) or positive; got " + std::to_string(num_threads));
+    if (num_threads < 0) fail("num_threads must be 0 (all) or positive; got " + std::to_string(num_threads));
     if (num_threads > 0) return num_threads;
     return nbytes < serial_bytes ? 1 : omp_get_max_threads();
 }
@@ -29,7 +29,7 @@ constexpr std::int64_t kHugePage = 2 << 20;
 class Slab {
   public:
     explicit Slab(std::int64_t nbytes) : nbytes_(nbytes) {
-        require(nbytes > 0, "a slab needs at least one byte; got " + std::to_string(nbytes));
+        if (nbytes <= 0) fail("a slab needs at least one byte; got " + std::to_string(nbytes));
         std::int64_t alignment = nbytes >= kHugePage ? kHugePage : kPage;
         if (nbytes > INT64_MAX - alignment) throw std::bad_alloc();
         std::int64_t rounded = (nbytes + alignment - 1) / alignment * alignment;
@@ -78,7 +78,9 @@ void copy_segments(const std::vector<Segment>& segments, int num_threads) {
 }
 
 Segment segment(const py::array& src, py::array& dst) {
-    require(src.nbytes() == dst.nbytes(), "src and dst must have as many bytes; got " + describe(src) + " and " + describe(dst));
+    if (src.nbytes() != dst.nbytes()) {
+        fail("src and dst must have as many bytes; got " + describe(src) + " and " + describe(dst));
+    }
     Segment result{read_bytes("src", src), write_bytes("dst", dst), static_cast<std::int64_t>(src.nbytes())};
     require_no_partial_overlap("src", result.src, "dst", result.dst, result.nbytes);
     return result;
@@ -92,8 +94,10 @@ void copy(const py::array& src, py::array dst, int num_threads) {
 }
 
 void copy_many(const std::vector<py::array>& src, std::vector<py::array> dst, int num_threads) {
-    require(src.size() == dst.size(), "src and dst must be as many arrays; got " + std::to_string(src.size()) + " and " +
-                                          std::to_string(dst.size()));
+    if (src.size() != dst.size()) {
+        fail("src and dst must be as many arrays; got " + std::to_string(src.size()) + " and " +
+             std::to_string(dst.size()));
+    }
     std::vector<Segment> segments;
     for (std::size_t i = 0; i < src.size(); ++i) segments.push_back(segment(src[i], dst[i]));
     py::gil_scoped_release release;
@@ -114,10 +118,10 @@ void polyak_of(const py::array& src, py::array& dst, double tau, int num_threads
 
 void polyak(const py::array& src, py::array dst, double tau, int num_threads) {
     require_like("dst", dst, "src", src);
-    require(tau >= 0.0 && tau <= 1.0, "tau must lie in [0, 1]; got " + std::to_string(tau));
-    if (src.dtype().equal(py::dtype::of<float>())) return polyak_of<float>(src, dst, tau, num_threads);
-    if (src.dtype().equal(py::dtype::of<double>())) return polyak_of<double>(src, dst, tau, num_threads);
-    throw std::invalid_argument("src must be float32 or float64; got " + describe(src));
+    if (!(tau >= 0.0 && tau <= 1.0)) fail("tau must lie in [0, 1]; got " + std::to_string(tau));
+    if (has_dtype(src, py::dtype::of<float>())) return polyak_of<float>(src, dst, tau, num_threads);
+    if (has_dtype(src, py::dtype::of<double>())) return polyak_of<double>(src, dst, tau, num_threads);
+    fail("src must be float32 or float64; got " + describe(src));
 }
 
 }  // namespace

@@ -15,16 +15,29 @@ inline std::string describe(const py::array& array) {
     for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
         shape += (axis ? ", " : "") + std::to_string(array.shape(axis));
     }
-    return py::cast<std::string>(py::str(array.dtype())) + " " + shape + "]";
+    // NumPy's own name of a type takes ten microseconds, and a message is built at every check
+    const py::dtype type = array.dtype();
+    const char kind = type.kind();
+    std::string name = kind == 'f' ? "float" : kind == 'i' ? "int" : kind == 'u' ? "uint" : kind == 'b' ? "bool" : "";
+    if (name.empty()) return py::cast<std::string>(py::str(type)) + " " + shape + "]";
+    return name + (kind == 'b' ? "" : std::to_string(8 * type.itemsize())) + " " + shape + "]";
 }
 
+// `require` builds its message at every call; where calls are short, test first and `fail`: describing an array takes
+// microseconds.
+[[noreturn]] inline void fail(const std::string& message) { throw std::invalid_argument(message); }
+
 inline void require(bool condition, const std::string& message) {
-    if (!condition) throw std::invalid_argument(message);
+    if (!condition) fail(message);
+}
+
+inline bool has_dtype(const py::array& array, const py::dtype& dtype) {
+    return array.dtype().is(dtype) || array.dtype().equal(dtype);
 }
 
 inline void require_contiguous(const char* name, const py::array& array) {
-    require((array.flags() & py::array::c_style) != 0,
-            std::string(name) + " must be C-contiguous; got strided " + describe(array));
+    if (array.flags() & py::array::c_style) return;
+    fail(std::string(name) + " must be C-contiguous; got strided " + describe(array));
 }
 
 inline const std::uint8_t* read_bytes(const char* name, const py::array& array) {
@@ -34,14 +47,14 @@ inline const std::uint8_t* read_bytes(const char* name, const py::array& array) 
 
 inline std::uint8_t* write_bytes(const char* name, py::array& array) {
     require_contiguous(name, array);
-    require(array.writeable(), std::string(name) + " must be writable");
+    if (!array.writeable()) fail(std::string(name) + " must be writable");
     return static_cast<std::uint8_t*>(array.mutable_data());
 }
 
 inline void require_like(const char* name, const py::array& array, const char* model_name, const py::array& model) {
-    bool same = array.dtype().equal(model.dtype()) && array.ndim() == model.ndim() &&
+    bool same = has_dtype(array, model.dtype()) && array.ndim() == model.ndim() &&
                 std::equal(array.shape(), array.shape() + array.ndim(), model.shape());
-    require(same, std::string(name) + " must be like " + model_name + ", " + describe(model) + "; got " + describe(array));
+    if (!same) fail(std::string(name) + " must be like " + model_name + ", " + describe(model) + "; got " + describe(array));
 }
 
 // Two ranges of equal length may be one and the same or have nothing in common; halfway, results would depend on order.
@@ -49,8 +62,9 @@ inline void require_no_partial_overlap(const char* a_name, const void* a, const 
                                        std::int64_t nbytes) {
     auto first = reinterpret_cast<std::uintptr_t>(a), second = reinterpret_cast<std::uintptr_t>(b);
     auto distance = first > second ? first - second : second - first;
-    require(distance == 0 || distance >= static_cast<std::uintptr_t>(nbytes),
-            std::string(a_name) + " and " + b_name + " overlap in part");
+    if (distance != 0 && distance < static_cast<std::uintptr_t>(nbytes)) {
+        fail(std::string(a_name) + " and " + b_name + " overlap in part");
+    }
 }
 
 // 0 asks for as many threads as torch uses; below `serial_bytes` a second thread costs more than it saves.

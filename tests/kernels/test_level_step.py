@@ -5,7 +5,7 @@ import torch
 
 from kpg_fast import _C
 from kpg_fast.errors import UsageError
-from kpg_fast.kernels.level_step import _level_step, level_step, ref, state_names
+from kpg_fast.kernels.level_step import level_step, ref, state_names
 
 SETTINGS = [
     {"optimizer": "adam", "betas": (0.9, 0.999), "eps": 1e-5},
@@ -133,7 +133,9 @@ def test_the_op_is_registered_as_torch_expects():
     theta_k, *state_k = (torch.zeros_like(t) for t in (theta, *state))
     arguments = (theta, grad, state, theta_k, state_k, torch.zeros(2))
     numbers = ("adam", 1e-3, [0.9, 0.999], 0.99, 1e-5, 0.0, 0.5, 1)
-    torch.library.opcheck(_level_step, (*arguments, *numbers), test_utils=("test_schema", "test_faketensor"))
+    torch.library.opcheck(
+        torch.ops.kpg_fast.level_step.default, (*arguments, *numbers), test_utils=("test_schema", "test_faketensor")
+    )
 
 
 def test_what_does_not_fit_is_refused():
