@@ -1,5 +1,5 @@
 // Which kernels run on this CPU, and the memory and threads they work with.
-#include "gemm.hpp"
+#include "gemm_prelude.hpp"
 
 #include <omp.h>
 
@@ -26,7 +26,7 @@ struct Candidate {
 // From the widest to the narrowest.
 std::vector<Candidate> candidates() {
     std::vector<Candidate> all;
-#ifdef __x86_64__
+#ifdef KPG_X86_KERNELS
     __builtin_cpu_init();
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "policy.hpp"
+
 namespace kpg {
 
 // One array for each parameter set, so many floats apart: sets are often columns of one flat [G, P].
@@ -20,6 +22,21 @@ struct Linear {
     std::int64_t x_row_stride;
     Sets w, b;
     bool relu, bf16;
+};
+
+struct LinearOutputs {
+    float* y;
+    float* sums;  // what the ReLU was applied to, or null
+};
+
+// How y changes from `now` to the parameters w, b: dx [G, M, in] is the change of x (none: no change), sums what `now`'s
+// ReLU was applied to (null: no activation); writes dy [G, M, out].
+struct LinearDifference {
+    Linear now;
+    Sets w, b;
+    const float* sums;
+    Sets dx;
+    float* dy;
 };
 
 // Gradients for dy [G, M, out]; y is read only for the ReLU's mask; dx [G, M, in] and db [G, out] may be null.
@@ -55,11 +72,26 @@ struct GruGradient {
     float *dx, *dh0, *dw_x, *db_x, *dw_h, *db_n;
 };
 
+// How h changes from `now` to the parameters w_x .. b_n, given dx [G, T, R, in], and h and gates of the pass at `now`.
+struct GruDifference {
+    Gru now;
+    Sets w_x, b_x, w_h, b_n, dx;
+    const float *h, *gates;
+    float* dh;
+};
+
 struct Kernels {
-    void (*linear_forward)(const Linear&, float* y);
+    void (*linear_forward)(const Linear&, const LinearOutputs&);
     void (*linear_backward)(const Linear&, const LinearGradient&);
     void (*gru_forward)(const Gru&, const GruOutputs&);
     void (*gru_backward)(const Gru&, const GruGradient&);
+    void (*linear_difference)(const LinearDifference&);
+    void (*gru_difference)(const GruDifference&);
+    void (*log_prob_entropy)(const Logits&, const std::int32_t* action, float* log_prob, float* entropy);
+    void (*log_prob_entropy_backward)(const Logits&, const std::int32_t* action, const PolicyGradient&);
+    void (*log_prob_difference)(const Logits&, const float* dlogits, const std::int32_t* action, float* change);
+    void (*sample)(const Logits&, const Draws&, std::int32_t* action, float* log_prob);
+    void (*surrogate)(const Surrogate&, const SurrogateOutputs&);
 };
 
 extern const Kernels kernels_generic, kernels_avx2, kernels_avx512, kernels_avx512_bf16;

@@ -1,7 +1,7 @@
 // Kernels for AVX2 with FMA.
 #include "gemm_prelude.hpp"
 
-#ifdef __x86_64__
+#ifdef KPG_X86_KERNELS
 #pragma GCC target("avx2,fma")
 #define KPG_ISA avx2
 #define KPG_LANES 8

@@ -1,7 +1,7 @@
 // Kernels for AVX-512; bfloat16 products are taken apart into float32 ones.
 #include "gemm_prelude.hpp"
 
-#ifdef __x86_64__
+#ifdef KPG_X86_KERNELS
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")
 #define KPG_ISA avx512
 #define KPG_LANES 16

@@ -1,7 +1,7 @@
 // Kernels for AVX-512 with its bfloat16 dot product.
 #include "gemm_prelude.hpp"
 
-#ifdef __x86_64__
+#ifdef KPG_X86_KERNELS
 #include <immintrin.h>
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
 #define KPG_ISA avx512_bf16

@@ -124,18 +124,27 @@ KPG_INLINE void for_each_panel(std::int64_t vecs, F&& visit) {
     }
 }
 
-// A matrix to be packed: element (k, j) of `rows` x `columns` is data[k * row_stride + j * column_stride].
+// A matrix to be packed: element (k, j) of `rows` x `columns` is data[k * row_stride + j * column_stride], less the same
+// of another matrix where there is one (then column_stride is 1).
 struct Source {
     const float* data;
     std::int64_t rows, columns, row_stride, column_stride;
+    const float* subtrahend = nullptr;
+
+    Source less(const float* other) const {
+        Source s = *this;
+        s.subtrahend = other;
+        return s;
+    }
 
     KPG_INLINE Vec lanes_of(const Source& s, std::int64_t k, std::int64_t j) {
         if (k >= s.rows) return Vec{};
-        const float* p = s.data + k * s.row_stride + j * s.column_stride;
-        std::int64_t n = s.columns - j < kLanes ? s.columns - j : kLanes;
-        if (s.column_stride == 1) return load_first(p, n);
+        const std::int64_t at = k * s.row_stride + j * s.column_stride;
+        const std::int64_t n = s.columns - j < kLanes ? s.columns - j : kLanes;
+        if (s.subtrahend) return load_first(s.data + at, n) - load_first(s.subtrahend + at, n);
+        if (s.column_stride == 1) return load_first(s.data + at, n);
         Vec v{};
-        for (std::int64_t lane = 0; lane < n; ++lane) v[lane] = p[lane * s.column_stride];
+        for (std::int64_t lane = 0; lane < n; ++lane) v[lane] = s.data[at + lane * s.column_stride];
         return v;
     }
 };
@@ -195,7 +204,7 @@ KPG_INLINE Rows rows_for_tiles(const float* a, std::int64_t stride, std::int64_t
     for (std::int64_t i = 0; i < rows; ++i) {
         auto* to = reinterpret_cast<std::uint16_t*>(buffer + i * packs);
         for (std::int64_t j = 0; j < columns; j += kLanes) {
-            HalfVec half = __builtin_convertvector(to_bf16(load_first(a + i * stride + j, columns - j)), HalfVec);
+            HalfVec half = to_halves(load_first(a + i * stride + j, columns - j));
             if (columns - j >= kLanes) {
                 *reinterpret_cast<LooseHalfVec*>(to + j) = half;
             } else {

@@ -2,7 +2,13 @@
 // the library compiled with one could otherwise be the copy the linker keeps for the whole program.
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
 #include "gemm.hpp"
+
+// The wider instruction sets are asked for by GCC's pragmas; other compilers build the generic kernels alone.
+#if defined(__x86_64__) && !defined(__clang__)
+#define KPG_X86_KERNELS
+#endif

@@ -46,6 +46,15 @@ KPG_INLINE UVec to_bf16(Vec v) {
     return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
 }
 
+// The same packed into half a register.
+KPG_INLINE HalfVec to_halves(Vec v) {
+#ifdef KPG_BF16_DOT
+    return reinterpret_cast<HalfVec>(_mm512_cvtneps_pbh(reinterpret_cast<__m512>(v)));
+#else
+    return __builtin_convertvector(to_bf16(v), HalfVec);
+#endif
+}
+
 // e^x = scale * (1 + q): scale = 2^n, q = e^r - 1 with r in +- ln(2)/2. The polynomial is the Taylor series to r^7;
 // its remainder there is 5e-9 relative. x must lie in [-87, 88].
 struct ExpParts {
@@ -81,10 +90,14 @@ KPG_INLINE Vec expm1(Vec x) {
 
 KPG_INLINE Vec sigmoid(Vec x) { return 1.0f / (1.0f + exp(-x)); }
 
-// expm1 keeps small arguments accurate; beyond +-10 the result is +-1 in float32.
+// With t = e^2|x| - 1 the result is t / (t + 2), exact to the last place for small x, or 1 - 2 / (t + 2), exact for large
+// ones; beyond 10 it is 1 in float32.
 KPG_INLINE Vec tanh(Vec x) {
-    Vec t = expm1(2.0f * between(x, -10.0f, 10.0f));
-    return t / (t + 2.0f);
+    const IVec sign = reinterpret_cast<IVec>(x) & INT32_MIN;
+    Vec t = expm1(2.0f * at_most(reinterpret_cast<Vec>(reinterpret_cast<IVec>(x) ^ sign), 10.0f));
+    const IVec large = t > 1.0f;
+    Vec q = (large ? splat(2.0f) : t) / (t + 2.0f);
+    return reinterpret_cast<Vec>(reinterpret_cast<IVec>(large ? 1.0f - q : q) ^ sign);
 }
 
 }  // namespace kpg::KPG_ISA

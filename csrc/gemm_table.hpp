@@ -5,10 +5,26 @@
 #include "linear_kernels.hpp"
 #include "gru_kernels.hpp"
 #include "gru_gradient.hpp"
+#include "linear_difference.hpp"
+#include "gru_difference.hpp"
+#include "policy_kernels.hpp"
+#include "policy_surrogate.hpp"
 
 namespace kpg::KPG_ISA {
 
 // A constant: nothing compiled for this instruction set may run before the CPU was asked whether it has it.
-constexpr Kernels kTable = {linear_forward, linear_backward, gru_forward, gru_backward};
+constexpr Kernels kTable = {
+    linear_forward,
+    linear_backward,
+    gru_forward,
+    gru_backward,
+    linear_difference,
+    gru_difference,
+    log_prob_entropy,
+    log_prob_entropy_backward,
+    log_prob_difference,
+    sample,
+    surrogate,
+};
 
 }  // namespace kpg::KPG_ISA

@@ -58,6 +58,22 @@ void gru_backward(const Floats& dh, const Floats& h, const Floats& gates, const 
     kernels().gru_backward(gru, grad);
 }
 
+void gru_difference(const Floats& x, const Floats& dx, const Floats& h, const Floats& gates, const Floats& h0,
+                    const Flags& reset, const Floats& w_x, const Floats& b_x, const Floats& w_h, const Floats& b_n,
+                    const Floats& w_x_k, const Floats& b_x_k, const Floats& w_h_k, const Floats& b_n_k, bool bf16,
+                    Floats& dh) {
+    GruDifference d{};
+    d.now = unrolled(x, h0, reset, w_x, b_x, w_h, b_n, bf16);
+    const std::int64_t g = d.now.sets, steps = d.now.steps, rows = d.now.rows, in = d.now.in, hidden = d.now.hidden;
+    d.dx = read_sets("dx", dx, {g, steps, rows, in});
+    d.w_x = read_sets("w_x_k", w_x_k, {g, in, 3 * hidden}), d.b_x = read_sets("b_x_k", b_x_k, {g, 3 * hidden});
+    d.w_h = read_sets("w_h_k", w_h_k, {g, hidden, 3 * hidden}), d.b_n = read_sets("b_n_k", b_n_k, {g, hidden});
+    d.h = read("h", h, {g, steps, rows, hidden}), d.gates = read("gates", gates, {g, steps, rows, 4 * hidden});
+    d.dh = write("dh", dh, {g, steps, rows, hidden});
+    py::gil_scoped_release nogil;
+    kernels().gru_difference(d);
+}
+
 }  // namespace
 }  // namespace kpg
 
@@ -69,4 +85,7 @@ void bind_gru(py::module_& m) {
     m.def("gru_backward", &kpg::gru_backward, raw("dh"), raw("h"), raw("gates"), raw("x"), raw("h0"), raw("reset"),
           raw("w_x"), raw("b_x"), raw("w_h"), raw("b_n"), py::arg("bf16"), raw("dx").none(true), raw("dh0"),
           raw("dw_x"), raw("db_x"), raw("dw_h"), raw("db_n"), "Gradients of gru_forward; dx may be None.");
+    m.def("gru_difference", &kpg::gru_difference, raw("x"), raw("dx"), raw("h"), raw("gates"), raw("h0"), raw("reset"),
+          raw("w_x"), raw("b_x"), raw("w_h"), raw("b_n"), raw("w_x_k"), raw("b_x_k"), raw("w_h_k"), raw("b_n_k"),
+          py::arg("bf16"), raw("dh"), "How the hidden states change with the parameters and the input.");
 }

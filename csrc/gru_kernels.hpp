@@ -102,14 +102,17 @@ static void gru_forward_block(const Gru& gru, const GruSizes& s, const GruWeight
     }
 }
 
+// Rows of a block: as many as the caches like, but enough blocks for every thread; no result depends on it.
+KPG_INLINE std::int64_t gru_block(const Gru& gru, int threads) {
+    const std::int64_t share = (gru.rows * gru.sets + threads - 1) / threads;
+    return std::min(kGruRows, std::max<std::int64_t>(round_up(share, kTileRows), kTileRows));
+}
+
 template <class P>
 static void gru_forward_as(const Gru& gru, const GruOutputs& out) {
     const GruSizes s(gru, P::kPack);
     const int threads = threads_for(6.0 * gru.sets * gru.steps * gru.rows * (gru.in + gru.hidden) * gru.hidden);
-    // blocks as large as the caches like, but enough of them for every thread; no result depends on them
-    const std::int64_t share = (gru.rows * gru.sets + threads - 1) / threads;
-    const std::int64_t block = std::min(kGruRows, std::max<std::int64_t>(round_up(share, kTileRows), kTileRows));
-    const std::int64_t blocks = (gru.rows + block - 1) / block;
+    const std::int64_t block = gru_block(gru, threads), blocks = (gru.rows + block - 1) / block;
     float* const packed = workspace(0, gru.sets * s.packed_floats());
 #pragma omp parallel num_threads(threads)
     {

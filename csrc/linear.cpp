@@ -19,9 +19,11 @@ Linear layer(const Floats& x, const Floats& w, const std::optional<Floats>& b, b
     return l;
 }
 
-void linear_forward(const Floats& x, const Floats& w, const std::optional<Floats>& b, bool relu, bool bf16, Floats& y) {
+void linear_forward(const Floats& x, const Floats& w, const std::optional<Floats>& b, bool relu, bool bf16, Floats& y,
+                    std::optional<Floats>& sums) {
     Linear l = layer(x, w, b, relu, bf16);
-    float* out = write("y", y, {l.sets, l.rows, l.out});
+    require(relu || !sums, "sums are kept for the ReLU alone");
+    LinearOutputs out{write("y", y, {l.sets, l.rows, l.out}), write("sums", sums, {l.sets, l.rows, l.out})};
     py::gil_scoped_release nogil;
     kernels().linear_forward(l, out);
 }
@@ -39,14 +41,34 @@ void linear_backward(const Floats& dy, const Floats& y, const Floats& x, const F
     kernels().linear_backward(l, grad);
 }
 
+void linear_difference(const Floats& x, const std::optional<Floats>& dx, const Floats& w, const Floats& w_k,
+                       const std::optional<Floats>& b, const std::optional<Floats>& b_k,
+                       const std::optional<Floats>& sums, bool bf16, Floats& dy) {
+    LinearDifference d{};
+    d.now = layer(x, w, b, false, bf16);
+    const Linear& l = d.now;
+    require(b.has_value() == b_k.has_value(), "b and b_k must both be given or both be None");
+    d.w = read_sets("w_k", w_k, {l.sets, l.in, l.out});
+    if (b_k) d.b = read_sets("b_k", *b_k, {l.sets, l.out});
+    if (dx) d.dx = read_sets("dx", *dx, {l.sets, l.rows, l.in});
+    d.sums = read("sums", sums, {l.sets, l.rows, l.out});
+    d.dy = write("dy", dy, {l.sets, l.rows, l.out});
+    py::gil_scoped_release nogil;
+    kernels().linear_difference(d);
+}
+
 }  // namespace
 }  // namespace kpg
 
 void bind_linear(py::module_& m) {
     auto raw = [](const char* name) { return py::arg(name).noconvert(); };
     m.def("linear_forward", &kpg::linear_forward, raw("x"), raw("w"), raw("b").none(true), py::arg("relu"),
-          py::arg("bf16"), raw("y"), "y = act(x w + b) [G, M, out].");
+          py::arg("bf16"), raw("y"), raw("sums").none(true) = py::none(),
+          "y = act(x w + b) [G, M, out]; sums is x w + b, or None where it is not wanted.");
     m.def("linear_backward", &kpg::linear_backward, raw("dy"), raw("y"), raw("x"), raw("w"), py::arg("relu"),
           py::arg("bf16"), raw("dx").none(true), raw("dw"), raw("db").none(true),
           "Gradients of linear_forward; dx and db may be None.");
+    m.def("linear_difference", &kpg::linear_difference, raw("x"), raw("dx").none(true), raw("w"), raw("w_k"),
+          raw("b").none(true), raw("b_k").none(true), raw("sums").none(true), py::arg("bf16"), raw("dy"),
+          "How the layer's result changes with its parameters and input.");
 }

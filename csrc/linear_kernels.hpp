@@ -4,9 +4,16 @@
 namespace kpg::KPG_ISA {
 
 constexpr std::int64_t kRowBlock = 64;
+constexpr std::int64_t kSummedAtOnce = 16;  // a bias' gradient is summed in stages, or thousands of rows cost digits
+
+KPG_INLINE void relu(const float* sums, std::int64_t count, float* y) {
+    for (std::int64_t i = 0; i < count; i += kLanes) {
+        store_first(y + i, at_least(load_first(sums + i, count - i), 0.0f), count - i);
+    }
+}
 
 template <class P>
-static void linear_forward_as(const Linear& l, float* y) {
+static void linear_forward_as(const Linear& l, const LinearOutputs& out) {
     const std::int64_t depth = (l.in + P::kPack - 1) / P::kPack, vecs = vectors(l.out);
     const std::int64_t panel_floats = packed_size(depth, l.out), set_floats = panel_floats + vecs * kLanes;
     const std::int64_t blocks = (l.rows + kRowBlock - 1) / kRowBlock;
@@ -30,9 +37,11 @@ static void linear_forward_as(const Linear& l, float* y) {
                 const float* x = l.x[g] + first * l.x_row_stride;
                 Epilogue how;
                 how.row = packed + g * set_floats + panel_floats;
-                how.relu = l.relu;
+                how.relu = l.relu && !out.sums;
+                const std::int64_t at = (g * l.rows + first) * l.out;
                 product<P>(rows, depth, rows_for_tiles<P>(x, l.x_row_stride, rows, l.in, buffer),
-                           packed + g * set_floats, l.out, false, y + (g * l.rows + first) * l.out, l.out, how);
+                           packed + g * set_floats, l.out, false, (out.sums ? out.sums : out.y) + at, l.out, how);
+                if (out.sums) relu(out.sums + at, rows * l.out, out.y + at);
             }
         }
     }
@@ -63,14 +72,16 @@ struct LinearBackward {
     // dz = dy where the activation let through, zeros in the padding; adds its column sums to db.
     void mask_rows(std::int64_t at, std::int64_t rows, float* dz, float* db) const {
         for (std::int64_t column = 0; column < l.out; column += kLanes) {
-            Vec sum = load(db + column);
-            for (std::int64_t i = 0; i < rows; ++i) {
-                Vec v = load_first(grad.dy + (at + i) * l.out + column, l.out - column);
-                if (l.relu) v = load_first(grad.y + (at + i) * l.out + column, l.out - column) > 0 ? v : Vec{};
-                sum += v;
-                store(dz + i * out_padded + column, v);
+            for (std::int64_t some = 0; some < rows; some += kSummedAtOnce) {
+                Vec sum{};
+                for (std::int64_t i = some; i < std::min(rows, some + kSummedAtOnce); ++i) {
+                    Vec v = load_first(grad.dy + (at + i) * l.out + column, l.out - column);
+                    if (l.relu) v = load_first(grad.y + (at + i) * l.out + column, l.out - column) > 0 ? v : Vec{};
+                    sum += v;
+                    store(dz + i * out_padded + column, v);
+                }
+                store(db + column, load(db + column) + sum);
             }
-            store(db + column, sum);
         }
     }
 
@@ -132,8 +143,8 @@ struct LinearBackward {
     }
 };
 
-static void linear_forward(const Linear& l, float* y) {
-    l.bf16 ? linear_forward_as<Bf16>(l, y) : linear_forward_as<Fp32>(l, y);
+static void linear_forward(const Linear& l, const LinearOutputs& out) {
+    l.bf16 ? linear_forward_as<Bf16>(l, out) : linear_forward_as<Fp32>(l, out);
 }
 
 static void linear_backward(const Linear& l, const LinearGradient& grad) {

@@ -9,6 +9,8 @@ PYBIND11_MODULE(_C, m) {
     bind_gemm(m);
     bind_linear(m);
     bind_gru(m);
+    bind_policy(m);
+    bind_gae(m);
     bind_smac(m);
     bind_mixer(m);
 }

@@ -1,5 +1,7 @@
-"""How tensors reach the compiled code: NumPy views of float32 memory, copied only where the layout demands it."""
+"""What all ops share: how tensors reach the compiled code, in which precision products run, and the common checks."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,6 +28,31 @@ def dense(tensor: Tensor, axes: int) -> Tensor:
             return tensor.contiguous()
         expected *= size
     return tensor
+
+
+_gradient_precision: str | None = None
+
+
+@contextmanager
+def gradients_in(precision: str | None) -> Iterator[None]:
+    """Run the products of gradients taken inside in ``precision``, whatever their forward pass ran in; None: the same.
+
+    Lookahead levels differentiate the float32 pass of the committed level in bfloat16. It is a setting of the process,
+    not of a thread: autograd has threads of its own.
+    """
+    global _gradient_precision
+    if precision is not None:
+        check_precision(precision)
+    before, _gradient_precision = _gradient_precision, precision
+    try:
+        yield
+    finally:
+        _gradient_precision = before
+
+
+def gradient_precision(of_forward: str) -> str:
+    """The precision in which the gradient of a pass in ``of_forward`` is to run now."""
+    return _gradient_precision or of_forward
 
 
 def check_precision(precision: str) -> None:

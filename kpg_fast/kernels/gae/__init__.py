@@ -8,9 +8,31 @@
 A step that is not valid (a crashed game) has advantage 0 and passes nothing on to the steps before it.
 """
 
+import torch
 from torch import Tensor
 
-from kpg_fast.kernels.gae import ref
+from kpg_fast.kernels.gae import cpu, ref
+from kpg_fast.kernels.layout import check_dtypes
+
+
+@torch.library.custom_op("kpg_fast::gae", mutates_args=(), device_types="cpu")
+def _gae(
+    reward: Tensor,
+    value: Tensor,
+    bootstrap_value: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    last_value: Tensor | None,
+    valid: Tensor | None,
+    gamma: float,
+    gae_lambda: float,
+) -> tuple[Tensor, Tensor]:
+    return cpu.gae(reward, value, bootstrap_value, terminated, truncated, last_value, valid, gamma, gae_lambda)
+
+
+@_gae.register_fake
+def _(reward: Tensor, value: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+    return value.new_empty(value.shape), value.new_empty(value.shape)
 
 
 def gae(
@@ -38,5 +60,12 @@ def gae(
         valid: bool [T, E], or None where every step is.
         gamma: discount.
         gae_lambda: trace decay.
+
+    Raises:
+        UsageError: types that do not fit.
+        ValueError: shapes that do not fit.
     """
-    return ref.gae(reward, value.detach(), bootstrap_value, terminated, truncated, last_value, valid, gamma, gae_lambda)
+    double = check_dtypes("gae", reward, value, bootstrap_value, last_value) == torch.float64
+    args = (reward, value.detach(), bootstrap_value, terminated, truncated, last_value, valid, gamma, gae_lambda)
+    advantage, returns = ref.gae(*args) if double else _gae(*args)
+    return advantage, returns

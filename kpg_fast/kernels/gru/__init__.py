@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kpg_fast.errors import UsageError
 from kpg_fast.kernels.gru import cpu, ref
-from kpg_fast.kernels.layout import check_dtypes, check_precision, check_shape
+from kpg_fast.kernels.layout import check_dtypes, check_precision, check_shape, gradient_precision
 
 
 @torch.library.custom_op("kpg_fast::gru", mutates_args=(), device_types="cpu")
@@ -102,8 +102,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _gradient(ctx: Any, dh: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     h, gates, x, h0, reset, *weights = ctx.saved_tensors
-    needs_dx = ctx.needs_input_grad[0]
-    dx, dh0, *dweights = _backward(dh, h, gates, x, h0, reset, *weights, ctx.precision, needs_dx)
+    needs_dx, precision = ctx.needs_input_grad[0], gradient_precision(ctx.precision)
+    dx, dh0, *dweights = _backward(dh, h, gates, x, h0, reset, *weights, precision, needs_dx)
     return dx if needs_dx else None, dh0, None, *dweights, None, None
 
 
@@ -137,14 +137,43 @@ def gru(
     Raises:
         UsageError: unknown precision, or shapes or types that do not fit.
     """
-    check_precision(precision)
-    _check_shapes(x, h0, reset, w_x, b_x, w_h, b_n)
     tensors = (x, h0, w_x, b_x, w_h, b_n)
-    if check_dtypes("gru", *tensors) == torch.float64:
+    if _is_float64(x, h0, reset, w_x, b_x, w_h, b_n, precision):
         return ref.gru(x, h0, reset, w_x, b_x, w_h, b_n)
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     h: Tensor = _forward(x, h0, reset, w_x, b_x, w_h, b_n, precision, keep)[0]
     return h
+
+
+def gru_and_gates(
+    x: Tensor,
+    h0: Tensor,
+    reset: Tensor,
+    w_x: Tensor,
+    b_x: Tensor,
+    w_h: Tensor,
+    b_n: Tensor,
+    precision: str = "fp32",
+) -> tuple[Tensor, Tensor]:
+    """Return the hidden states [G, T, R, H] and the gates [G, T, R, 4H], which have no gradient.
+
+    A row of gates is r, z, n and h W_hn + b_n. They are what
+    :func:`kpg_fast.kernels.lookahead.gru_difference` starts from. Arguments and errors are those of :func:`gru`; in
+    float32 only.
+    """
+    if _is_float64(x, h0, reset, w_x, b_x, w_h, b_n, precision):
+        raise UsageError("gru_and_gates takes float32 tensors")
+    h, gates = _forward(x, h0, reset, w_x, b_x, w_h, b_n, precision, True)
+    return h, gates
+
+
+def _is_float64(
+    x: Tensor, h0: Tensor, reset: Tensor, w_x: Tensor, b_x: Tensor, w_h: Tensor, b_n: Tensor, precision: str
+) -> bool:
+    """Check what is common to all variants."""
+    check_precision(precision)
+    _check_shapes(x, h0, reset, w_x, b_x, w_h, b_n)
+    return check_dtypes("gru", x, h0, w_x, b_x, w_h, b_n) == torch.float64
 
 
 def _check_shapes(x: Tensor, h0: Tensor, reset: Tensor, w_x: Tensor, b_x: Tensor, w_h: Tensor, b_n: Tensor) -> None:

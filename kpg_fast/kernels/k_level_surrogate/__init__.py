@@ -9,17 +9,59 @@ Clip modes: ``product`` as above; ``own`` clips rho_i alone and multiplies by M_
 clamps M_i to 1 +- others_clip_eps first, then as ``product``. Axes [T, E, N]: time, environments, agents.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from kpg_fast.errors import UsageError, unknown_name
-from kpg_fast.kernels.k_level_surrogate import ref
+from kpg_fast.kernels.k_level_surrogate import cpu, ref
+from kpg_fast.kernels.layout import check_dtypes, check_shape
 
 CLIP_MODES = ("product", "own", "double")
 
 # What ``Surrogate.stats`` holds, each a mean over the counted rows except the last.
 STATS = ("policy_loss", "entropy", "clip_fraction", "approx_kl", "ratio", "others_ratio", "count")
+
+
+@torch.library.custom_op("kpg_fast::k_level_surrogate", mutates_args=(), device_types="cpu")
+def _pass(
+    logits: Tensor,
+    avail: Tensor | None,
+    action: Tensor,
+    log_prob_old: Tensor,
+    advantage: Tensor,
+    mask: Tensor,
+    log_m: Tensor | None,
+    clip_eps: float,
+    ent_coef: float,
+    clip_mode: str,
+    others_clip_eps: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return cpu.k_level_surrogate(
+        logits, avail, action, log_prob_old, advantage, mask, log_m, clip_eps, ent_coef, clip_mode, others_clip_eps
+    )
+
+
+@_pass.register_fake
+def _(logits: Tensor, avail: Tensor | None, action: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    empty = logits.new_empty
+    return empty(()), torch.empty_like(logits), empty(action.shape), empty(len(STATS))
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    _, dlogits, log_prob, stats = output
+    ctx.mark_non_differentiable(dlogits, log_prob, stats)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(dlogits)
+
+
+def _gradient(ctx: Any, dloss: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+    (dlogits,) = ctx.saved_tensors
+    return dloss * dlogits, *(None,) * 10
+
+
+_pass.register_autograd(_gradient, setup_context=_setup_context)
 
 
 class Surrogate(NamedTuple):
@@ -61,18 +103,35 @@ def k_level_surrogate(
         others_clip_eps: half-width for M_i in mode ``double``; None: the same as ``clip_eps``.
 
     Raises:
-        UsageError: unknown clip mode, or clip_eps not positive.
+        UsageError: unknown clip mode, clip_eps not positive, or shapes or types that do not fit.
+        ValueError: an action outside 0 .. A-1.
+
+    Float64 logits take the definition in ``ref.py`` (for tests).
     """
     if clip_mode not in CLIP_MODES:
         raise unknown_name("clip mode", clip_mode, CLIP_MODES)
     if clip_eps <= 0:
         raise UsageError(f"clip_eps must be positive, not {clip_eps}")
+    check_shape("action", action, tuple(logits.shape[:-1]))
+    tensors = (logits, log_prob_old.detach(), advantage.detach(), None if log_m is None else log_m.detach())
+    double = check_dtypes("k_level_surrogate", *tensors) == torch.float64
+    logits, log_prob_old, advantage, log_m = tensors
     eps_o = clip_eps if others_clip_eps is None else others_clip_eps
-    return Surrogate(
-        *ref.k_level_surrogate(
-            logits, avail, action, log_prob_old, advantage, mask, log_m, clip_eps, ent_coef, clip_mode, eps_o
-        )
-    )
+    rows = (action, log_prob_old, advantage, mask, log_m)
+    if double:
+        return Surrogate(*ref.k_level_surrogate(logits, avail, *rows, clip_eps, ent_coef, clip_mode, eps_o))
+    loss, _, log_prob, stats = _pass(logits, avail, *rows, clip_eps, ent_coef, clip_mode, eps_o)
+    return Surrogate(loss, log_prob, stats)
+
+
+@torch.library.custom_op("kpg_fast::others_log_ratio", mutates_args=(), device_types="cpu")
+def _others_log_ratio(log_prob: Tensor, log_prob_old: Tensor, alive: Tensor | None) -> Tensor:
+    return cpu.others_log_ratio(log_prob, log_prob_old, alive)
+
+
+@_others_log_ratio.register_fake
+def _(log_prob: Tensor, log_prob_old: Tensor, alive: Tensor | None) -> Tensor:
+    return log_prob.new_empty(log_prob.shape)
 
 
 def others_log_ratio(log_prob: Tensor, log_prob_old: Tensor, alive: Tensor | None = None) -> Tensor:
@@ -83,4 +142,7 @@ def others_log_ratio(log_prob: Tensor, log_prob_old: Tensor, alive: Tensor | Non
         log_prob_old: [T, E, N] under the behaviour policy.
         alive: bool [T, E, N]; a dead agent's log-ratio counts as 0. None: everyone lives.
     """
-    return ref.others_log_ratio(log_prob.detach(), log_prob_old, alive)
+    if check_dtypes("others_log_ratio", log_prob, log_prob_old) == torch.float64:
+        return ref.others_log_ratio(log_prob.detach(), log_prob_old, alive)
+    log_m: Tensor = _others_log_ratio(log_prob.detach(), log_prob_old, alive)
+    return log_m

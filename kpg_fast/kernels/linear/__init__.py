@@ -11,20 +11,23 @@ import torch
 from torch import Tensor
 
 from kpg_fast.errors import UsageError
-from kpg_fast.kernels.layout import check_dtypes, check_precision, check_shape
+from kpg_fast.kernels.layout import check_dtypes, check_precision, check_shape, gradient_precision
 from kpg_fast.kernels.linear import cpu, ref
 
 ACTIVATIONS = ("none", "relu")
 
 
 @torch.library.custom_op("kpg_fast::linear", mutates_args=(), device_types="cpu")
-def _forward(x: Tensor, w: Tensor, b: Tensor | None, activation: str, precision: str) -> Tensor:
-    return cpu.forward(x, w, b, activation, precision)
+def _forward(
+    x: Tensor, w: Tensor, b: Tensor | None, activation: str, precision: str, keep: bool
+) -> tuple[Tensor, Tensor]:
+    return cpu.forward(x, w, b, activation, precision, keep)
 
 
 @_forward.register_fake
-def _(x: Tensor, w: Tensor, b: Tensor | None, activation: str, precision: str) -> Tensor:
-    return x.new_empty(w.shape[0], x.shape[1], w.shape[2])
+def _(x: Tensor, w: Tensor, b: Tensor | None, activation: str, precision: str, keep: bool) -> tuple[Tensor, Tensor]:
+    shape = (w.shape[0], x.shape[1], w.shape[2])
+    return x.new_empty(shape), x.new_empty(shape if keep else (0,))
 
 
 @torch.library.custom_op("kpg_fast::linear_backward", mutates_args=(), device_types="cpu")
@@ -42,17 +45,19 @@ def _(
     return x.new_empty(x.shape if needs_dx else (0,)), w.new_empty(w.shape), w.new_empty(db_shape)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, w, b, ctx.activation, ctx.precision = inputs
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, w, b, ctx.activation, ctx.precision, _ = inputs
     ctx.has_bias = b is not None
-    ctx.save_for_backward(x, w, output)
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(x, w, output[0])
 
 
-def _gradient(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+def _gradient(ctx: Any, dy: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     x, w, y = ctx.saved_tensors
-    needs_dx = ctx.needs_input_grad[0]
-    dx, dw, db = _backward(dy, y, x, w, ctx.activation, ctx.precision, needs_dx, ctx.has_bias)
-    return dx if needs_dx else None, dw, db if ctx.has_bias else None, None, None
+    needs_dx, precision = ctx.needs_input_grad[0], gradient_precision(ctx.precision)
+    dx, dw, db = _backward(dy, y, x, w, ctx.activation, precision, needs_dx, ctx.has_bias)
+    return dx if needs_dx else None, dw, db if ctx.has_bias else None, None, None, None
 
 
 _forward.register_autograd(_gradient, setup_context=_setup_context)
@@ -76,13 +81,31 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None, activation: str = "non
     """
     if activation not in ACTIVATIONS:
         raise UsageError(f"activation must be one of {ACTIVATIONS}, not {activation!r}")
+    if _is_float64(x, w, b, precision):
+        return ref.linear(x, w, b, activation)
+    y: Tensor = _forward(x, w, b, activation, precision, False)[0]
+    return y
+
+
+def linear_and_sums(x: Tensor, w: Tensor, b: Tensor | None = None, precision: str = "fp32") -> tuple[Tensor, Tensor]:
+    """Return ``(relu(a), a)`` with a = x @ w + b, both [G, M, out]; a has no gradient.
+
+    Arguments and errors are those of :func:`linear`; the sums are what
+    :func:`kpg_fast.kernels.lookahead.linear_difference` starts from.
+    """
+    if _is_float64(x, w, b, precision):
+        sums = ref.linear(x, w, b, "none")
+        return torch.relu(sums), sums.detach()
+    y, sums = _forward(x, w, b, "relu", precision, True)
+    return y, sums
+
+
+def _is_float64(x: Tensor, w: Tensor, b: Tensor | None, precision: str) -> bool:
+    """Check what is common to all variants."""
     check_precision(precision)
     if x.dim() != 3 or w.dim() != 3:
         raise UsageError(f"x must be [G, M, in] and w [G, in, out]; got {list(x.shape)} and {list(w.shape)}")
     check_shape("x", x, (w.shape[0], x.shape[1], w.shape[1]))
     if b is not None:
         check_shape("b", b, (w.shape[0], w.shape[2]))
-    if check_dtypes("linear", x, w, b) == torch.float64:
-        return ref.linear(x, w, b, activation)
-    y: Tensor = _forward(x, w, b, activation, precision)
-    return y
+    return check_dtypes("linear", x, w, b) == torch.float64

@@ -7,13 +7,17 @@ from kpg_fast import _C
 from kpg_fast.kernels.layout import dense, view
 
 
-def forward(x: Tensor, w: Tensor, b: Tensor | None, activation: str, precision: str) -> Tensor:
-    """Return y [G, M, out]."""
+def forward(
+    x: Tensor, w: Tensor, b: Tensor | None, activation: str, precision: str, keep: bool
+) -> tuple[Tensor, Tensor]:
+    """Return y [G, M, out] and, if ``keep``, what the ReLU was applied to (else empty)."""
     x, w = dense(x, 1), dense(w, 2)
     y = torch.empty(w.shape[0], x.shape[1], w.shape[2])
+    sums = torch.empty(y.shape if keep else (0,))
     bias = None if b is None else view(dense(b, 1))
-    _C.linear_forward(view(x), view(w), bias, activation == "relu", precision == "bf16", view(y))
-    return y
+    kept = (view(sums),) if keep else ()
+    _C.linear_forward(view(x), view(w), bias, activation == "relu", precision == "bf16", view(y), *kept)
+    return y, sums
 
 
 def backward(

@@ -6,10 +6,61 @@ as JaxMARL does by subtracting 1e10 from the logits of actions that are not avai
 (padding) has log-probability 0, entropy 0 and no gradient.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from kpg_fast.kernels.policy import ref
+from kpg_fast.errors import UsageError
+from kpg_fast.kernels.layout import check_dtypes, check_shape
+from kpg_fast.kernels.policy import cpu, ref
+
+
+@torch.library.custom_op("kpg_fast::log_prob_entropy", mutates_args=(), device_types="cpu")
+def _forward(logits: Tensor, avail: Tensor | None, action: Tensor) -> tuple[Tensor, Tensor]:
+    return cpu.log_prob_entropy(logits, avail, action)
+
+
+@_forward.register_fake
+def _(logits: Tensor, avail: Tensor | None, action: Tensor) -> tuple[Tensor, Tensor]:
+    return logits.new_empty(action.shape), logits.new_empty(action.shape)
+
+
+@torch.library.custom_op("kpg_fast::log_prob_entropy_backward", mutates_args=(), device_types="cpu")
+def _backward(dlog_prob: Tensor, dentropy: Tensor, logits: Tensor, avail: Tensor | None, action: Tensor) -> Tensor:
+    return cpu.log_prob_entropy_backward(dlog_prob, dentropy, logits, avail, action)
+
+
+@_backward.register_fake
+def _(dlog_prob: Tensor, dentropy: Tensor, logits: Tensor, avail: Tensor | None, action: Tensor) -> Tensor:
+    return logits.new_empty(logits.shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    logits, avail, action = inputs
+    ctx.save_for_backward(logits, avail, action)
+
+
+def _gradient(ctx: Any, dlog_prob: Tensor, dentropy: Tensor) -> tuple[Tensor | None, ...]:
+    return _backward(dlog_prob, dentropy, *ctx.saved_tensors), None, None
+
+
+_forward.register_autograd(_gradient, setup_context=_setup_context)
+
+
+@torch.library.custom_op("kpg_fast::sample", mutates_args=(), device_types="cpu")
+def _sample(
+    logits: Tensor, avail: Tensor | None, seed: Tensor, row: Tensor, step: Tensor, stream: int, greedy: bool
+) -> tuple[Tensor, Tensor]:
+    return cpu.sample(logits, avail, seed, row, step, stream, greedy)
+
+
+@_sample.register_fake
+def _(
+    logits: Tensor, avail: Tensor | None, seed: Tensor, row: Tensor, step: Tensor, stream: int, greedy: bool
+) -> tuple[Tensor, Tensor]:
+    shape = logits.shape[:-1]
+    return logits.new_empty(shape, dtype=torch.int32), logits.new_empty(shape)
 
 
 def log_prob_entropy(logits: Tensor, avail: Tensor | None, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -18,9 +69,27 @@ def log_prob_entropy(logits: Tensor, avail: Tensor | None, action: Tensor) -> tu
     Args:
         logits: [..., A].
         avail: bool [..., A], or None where every action is available.
-        action: int32 or int64 [...].
+        action: int32 or int64 [...]; one that is not available has a log-probability of about -1e10.
+
+    Float64 logits take the definition in ``ref.py`` (for tests).
+
+    Raises:
+        UsageError: shapes or types that do not fit.
+        ValueError: an action outside 0 .. A-1.
     """
-    return ref.log_prob_entropy(logits, avail, action)
+    _check(logits, avail)
+    check_shape("action", action, tuple(logits.shape[:-1]))
+    if check_dtypes("log_prob_entropy", logits) == torch.float64:
+        return ref.log_prob_entropy(logits, avail, action)
+    log_prob, entropy = _forward(logits, avail, action)
+    return log_prob, entropy
+
+
+def _check(logits: Tensor, avail: Tensor | None) -> None:
+    if avail is not None:
+        check_shape("avail", avail, tuple(logits.shape))
+        if avail.dtype != torch.bool:
+            raise UsageError(f"avail must be bool, not {avail.dtype}")
 
 
 def sample(
@@ -46,7 +115,14 @@ def sample(
         step: int64, an int or a tensor that broadcasts to [...]: when, e.g. the number of the environment step.
         stream: 0 .. 2^32-1: what for, so that one seed can serve several purposes.
         greedy: take the most probable action (the first of equals) and use no random number.
+
+    Raises:
+        UsageError: shapes or types that do not fit.
     """
+    _check(logits, avail)
     shape = logits.shape[:-1]
     seed, row, step = (torch.as_tensor(a, device=logits.device).long().expand(shape) for a in (seed, row, step))
-    return ref.sample(logits.detach(), avail, seed, row, step, stream, greedy)
+    if check_dtypes("sample", logits) == torch.float64:
+        return ref.sample(logits.detach(), avail, seed, row, step, stream, greedy)
+    action, log_prob = _sample(logits.detach(), avail, seed, row, step, stream, greedy)
+    return action, log_prob

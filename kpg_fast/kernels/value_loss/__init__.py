@@ -4,9 +4,39 @@ clipped = value_old + clip(value - value_old, -clip_eps, clip_eps)
 loss    = 1/2 mean over counted rows of max((value - returns)^2, (clipped - returns)^2)
 """
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
-from kpg_fast.kernels.value_loss import ref
+from kpg_fast.kernels.layout import check_dtypes, check_shape
+from kpg_fast.kernels.value_loss import cpu, ref
+
+
+@torch.library.custom_op("kpg_fast::value_loss", mutates_args=(), device_types="cpu")
+def _pass(
+    value: Tensor, value_old: Tensor, returns: Tensor, mask: Tensor, clip_eps: float | None
+) -> tuple[Tensor, Tensor]:
+    return cpu.value_loss(value, value_old, returns, mask, clip_eps)
+
+
+@_pass.register_fake
+def _(value: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return value.new_empty(()), value.new_empty(value.shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(output[1])
+
+
+def _gradient(ctx: Any, dloss: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    (dvalue,) = ctx.saved_tensors
+    return dloss * dvalue, None, None, None, None
+
+
+_pass.register_autograd(_gradient, setup_context=_setup_context)
 
 
 def value_loss(
@@ -21,5 +51,16 @@ def value_loss(
         mask: weight of each row, bool or float, same shape; rows of weight 0 are not read. The mean divides by the
             sum of the weights.
         clip_eps: how far a value may move from ``value_old`` before the clipped term takes over; None: plain squares.
+
+    Float64 values take the definition in ``ref.py`` (for tests).
+
+    Raises:
+        UsageError: shapes or types that do not fit.
     """
-    return ref.value_loss(value, value_old.detach(), returns.detach(), mask, clip_eps)
+    others = (value_old.detach(), returns.detach())
+    for name, tensor in zip(("value_old", "returns", "mask"), (*others, mask), strict=True):
+        check_shape(name, tensor, tuple(value.shape))
+    if check_dtypes("value_loss", value, *others) == torch.float64:
+        return ref.value_loss(value, *others, mask, clip_eps)
+    loss: Tensor = _pass(value, *others, mask, clip_eps)[0]
+    return loss
