@@ -8,6 +8,7 @@ namespace py = pybind11;
 void bind_store(py::module_& m);
 void bind_checksum(py::module_& m);
 void bind_level_step(py::module_& m);
+void bind_memory(py::module_& m);
 void bind_gemm(py::module_& m);
 void bind_linear(py::module_& m);
 void bind_gru(py::module_& m);

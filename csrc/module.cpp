@@ -6,6 +6,7 @@ PYBIND11_MODULE(_C, m) {
     bind_store(m);
     bind_checksum(m);
     bind_level_step(m);
+    bind_memory(m);
     bind_gemm(m);
     bind_linear(m);
     bind_gru(m);

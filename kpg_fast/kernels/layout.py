@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kpg_fast import _C
 from kpg_fast.errors import UsageError
 
 Array = NDArray[Any]
@@ -28,6 +30,19 @@ def dense(tensor: Tensor, axes: int) -> Tensor:
             return tensor.contiguous()
         expected *= size
     return tensor
+
+
+KEPT_FROM = 1 << 15  # numbers; below, the system's allocator reuses memory by itself
+
+
+def empty(*shape: int) -> Tensor:
+    """Uninitialised float32 whose memory, if there is much of it, is kept for the next tensor when this one is gone.
+
+    Fresh pages cost more than the arithmetic that fills them, and an update fills the same ones again and again.
+    """
+    if prod(shape) < KEPT_FROM:
+        return torch.empty(shape)
+    return torch.from_numpy(_C.take_memory(shape))
 
 
 _gradient_precision: str | None = None

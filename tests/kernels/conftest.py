@@ -1,10 +1,13 @@
+import numpy as np
 import pytest
 import torch
+
+from kpg_fast import _C
 
 
 @pytest.fixture(autouse=True)
 def empty_is_nan(monkeypatch):
-    """``torch.empty`` gives NaN (integers: -999), so that an output that is not written everywhere is seen."""
+    """Fresh memory is NaN (integers: -999), so that an output that is not written everywhere is seen."""
 
     def filled(*shape, dtype=None, **options):
         shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
@@ -12,3 +15,4 @@ def empty_is_nan(monkeypatch):
         return torch.full(shape, -999 if integer else float("nan"), dtype=dtype, **options)
 
     monkeypatch.setattr(torch, "empty", filled)
+    monkeypatch.setattr(_C, "take_memory", lambda shape: np.full(shape, np.nan, np.float32))

@@ -1,10 +1,9 @@
 """Advantages on the CPU, in csrc/gae.cpp."""
 
-import torch
 from torch import Tensor
 
 from kpg_fast import _C
-from kpg_fast.kernels.layout import view
+from kpg_fast.kernels.layout import empty, view
 
 
 def gae(
@@ -19,7 +18,7 @@ def gae(
     gae_lambda: float,
 ) -> tuple[Tensor, Tensor]:
     """Return (advantage, returns) [T, E, N]."""
-    advantage, returns = torch.empty(value.shape), torch.empty(value.shape)
+    advantage, returns = empty(*value.shape), empty(*value.shape)
     tensors = (reward, value, bootstrap_value, terminated, truncated, last_value, valid)
     arrays = [None if tensor is None else view(tensor.contiguous()) for tensor in tensors]
     _C.gae(*arrays, gamma, gae_lambda, view(advantage), view(returns))

@@ -1,10 +1,9 @@
 """The GRU on the CPU, in csrc/gru_kernels.hpp and csrc/gru_gradient.hpp."""
 
-import torch
 from torch import Tensor
 
 from kpg_fast import _C
-from kpg_fast.kernels.layout import Array, dense, view
+from kpg_fast.kernels.layout import Array, dense, empty, view
 
 
 def _inputs(
@@ -35,8 +34,8 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """Return h [G, T, R, H] and, if ``keep``, what the backward pass reads: the gates [G, T, R, 4H] (else empty)."""
     hidden = h0.shape[-1]
-    h = torch.empty(*x.shape[:-1], hidden)
-    gates = torch.empty(*x.shape[:-1], 4 * hidden) if keep else torch.empty(0)
+    h = empty(*x.shape[:-1], hidden)
+    gates = empty(*x.shape[:-1], 4 * hidden) if keep else empty(0)
     inputs = _inputs(x, h0, reset, w_x, b_x, w_h, b_n)
     _C.gru_forward(*inputs, precision == "bf16", view(h), view(gates) if keep else None)
     return h, gates
@@ -57,8 +56,8 @@ def backward(
     needs_dx: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return (dx, dh0, dw_x, db_x, dw_h, db_n); dx is empty where it is not wanted."""
-    dx = torch.empty(x.shape if needs_dx else (0,))
-    dh0, dw_x, db_x, dw_h, db_n = rest = tuple(torch.empty(a.shape) for a in (h0, w_x, b_x, w_h, b_n))
+    dx = empty(*(x.shape if needs_dx else (0,)))
+    dh0, dw_x, db_x, dw_h, db_n = rest = tuple(empty(*a.shape) for a in (h0, w_x, b_x, w_h, b_n))
     _C.gru_backward(
         view(dh.contiguous()),
         view(h),

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from kpg_fast import _C
-from kpg_fast.kernels.layout import dense, view
+from kpg_fast.kernels.layout import dense, empty, view
 
 
 def k_level_surrogate(
@@ -22,8 +22,8 @@ def k_level_surrogate(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return (loss, dlogits, log_prob, stats); dlogits has the layout of the logits."""
     logits = dense(logits, 1)
-    loss, stats = torch.empty(()), torch.empty(7)
-    dlogits, log_prob = torch.empty_like(logits), torch.empty(action.shape)
+    loss, stats = empty(), empty(7)
+    dlogits, log_prob = torch.empty_like(logits), empty(*action.shape)
     _C.k_level_surrogate(
         view(logits),
         None if avail is None else view(dense(avail, 1)),
@@ -46,6 +46,6 @@ def k_level_surrogate(
 
 def others_log_ratio(log_prob: Tensor, log_prob_old: Tensor, alive: Tensor | None) -> Tensor:
     """Return log M_i [T, E, N]."""
-    log_m = torch.empty(log_prob.shape)
+    log_m = empty(*log_prob.shape)
     _C.others_log_ratio(view(log_prob), view(log_prob_old), None if alive is None else view(alive), view(log_m))
     return log_m

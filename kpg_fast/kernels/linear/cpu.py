@@ -1,10 +1,9 @@
 """The linear layer on the CPU, in csrc/linear_kernels.hpp."""
 
-import torch
 from torch import Tensor
 
 from kpg_fast import _C
-from kpg_fast.kernels.layout import dense, view
+from kpg_fast.kernels.layout import dense, empty, view
 
 
 def forward(
@@ -12,8 +11,8 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """Return y [G, M, out] and, if ``keep``, what the ReLU was applied to (else empty)."""
     x, w = dense(x, 1), dense(w, 2)
-    y = torch.empty(w.shape[0], x.shape[1], w.shape[2])
-    sums = torch.empty(y.shape if keep else (0,))
+    y = empty(w.shape[0], x.shape[1], w.shape[2])
+    sums = empty(*(y.shape if keep else (0,)))
     bias = None if b is None else view(dense(b, 1))
     kept = (view(sums),) if keep else ()
     _C.linear_forward(view(x), view(w), bias, activation == "relu", precision == "bf16", view(y), *kept)
@@ -25,9 +24,9 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return (dx, dw, db); dx and db are empty where they are not wanted."""
     x, w = dense(x, 1), dense(w, 2)
-    dx = torch.empty(x.shape) if needs_dx else torch.empty(0)
-    dw = torch.empty(w.shape)
-    db = torch.empty(w.shape[0], w.shape[2]) if has_bias else torch.empty(0)
+    dx = empty(*x.shape) if needs_dx else empty(0)
+    dw = empty(*w.shape)
+    db = empty(w.shape[0], w.shape[2]) if has_bias else empty(0)
     _C.linear_backward(
         view(dy.contiguous()),
         view(y),

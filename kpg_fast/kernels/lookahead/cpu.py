@@ -1,10 +1,9 @@
 """The differences on the CPU, in csrc/linear_difference.hpp, csrc/gru_difference.hpp and csrc/policy_kernels.hpp."""
 
-import torch
 from torch import Tensor
 
 from kpg_fast import _C
-from kpg_fast.kernels.layout import dense, view
+from kpg_fast.kernels.layout import dense, empty, view
 
 
 def linear_difference(
@@ -18,7 +17,7 @@ def linear_difference(
     precision: str,
 ) -> Tensor:
     """Return dy [G, M, out]."""
-    dy = torch.empty(w.shape[0], x.shape[1], w.shape[2])
+    dy = empty(w.shape[0], x.shape[1], w.shape[2])
     _C.linear_difference(
         view(dense(x, 1)),
         None if dx is None else view(dense(dx, 2)),
@@ -45,7 +44,7 @@ def gru_difference(
     precision: str,
 ) -> Tensor:
     """Return dh [G, T, R, H]."""
-    dh = torch.empty(h.shape)
+    dh = empty(*h.shape)
     reset = dense(reset.expand(x.shape[:-1]), 2)
     _C.gru_difference(
         view(dense(x, 3)),
@@ -64,7 +63,7 @@ def gru_difference(
 def log_prob_difference(logits: Tensor, dlogits: Tensor, avail: Tensor | None, action: Tensor) -> Tensor:
     """Return the change of the log-probabilities, of action's shape."""
     actions = logits.shape[-1]
-    change = torch.empty(action.shape)
+    change = empty(*action.shape)
     _C.log_prob_difference(
         view(logits.reshape(-1, actions).contiguous()),
         None if avail is None else view(avail.reshape(-1, actions).contiguous()),

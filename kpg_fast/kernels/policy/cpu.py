@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from kpg_fast import _C
-from kpg_fast.kernels.layout import Array, view
+from kpg_fast.kernels.layout import Array, empty, view
 
 
 def _rows(logits: Tensor, avail: Tensor | None) -> tuple[Array, Array | None]:
@@ -15,7 +15,7 @@ def _rows(logits: Tensor, avail: Tensor | None) -> tuple[Array, Array | None]:
 
 def log_prob_entropy(logits: Tensor, avail: Tensor | None, action: Tensor) -> tuple[Tensor, Tensor]:
     """Return (log_prob, entropy), both of action's shape."""
-    log_prob, entropy = torch.empty(action.shape), torch.empty(action.shape)
+    log_prob, entropy = empty(*action.shape), empty(*action.shape)
     chosen = view(action.reshape(-1).int().contiguous())
     _C.log_prob_entropy(*_rows(logits, avail), chosen, view(log_prob.view(-1)), view(entropy.view(-1)))
     return log_prob, entropy
@@ -25,7 +25,7 @@ def log_prob_entropy_backward(
     dlog_prob: Tensor, dentropy: Tensor, logits: Tensor, avail: Tensor | None, action: Tensor
 ) -> Tensor:
     """Return dlogits."""
-    dlogits = torch.empty(logits.shape)
+    dlogits = empty(*logits.shape)
     _C.log_prob_entropy_backward(
         *_rows(logits, avail),
         view(action.reshape(-1).int().contiguous()),
@@ -41,7 +41,7 @@ def sample(
 ) -> tuple[Tensor, Tensor]:
     """Return (action, log_prob); seed, row and step are int64 of logits' leading shape."""
     shape = logits.shape[:-1]
-    action, log_prob = torch.empty(shape, dtype=torch.int32), torch.empty(shape)
+    action, log_prob = torch.empty(shape, dtype=torch.int32), empty(*shape)
     counters = [view(counter.reshape(-1).contiguous()) for counter in (seed, row, step)]
     _C.sample(*_rows(logits, avail), *counters, stream, greedy, view(action.view(-1)), view(log_prob.view(-1)))
     return action, log_prob
