@@ -9,8 +9,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from kpg_fast.k_mappo import Minibatch, normalise
+from kpg_fast.k_mappo import normalise
 from kpg_fast.k_mappo_trainer import KMappoTrainer
+from kpg_fast.minibatch import Minibatch
 
 
 class PlainNetwork(nn.Module):

@@ -8,8 +8,8 @@ import torch
 from bench.measure import Case, Samples, in_turns
 from bench.plain_mappo import PlainKMappo
 from kpg_fast.config import Config
-from kpg_fast.k_mappo import Minibatch
 from kpg_fast.k_mappo_trainer import KMappoTrainer
+from kpg_fast.minibatch import Minibatch
 
 TESTS = ("tests/test_k_mappo.py", "tests/bench/test_plain_mappo.py")
 

@@ -31,7 +31,11 @@ class KMappo:
     num_epochs: int = 4
     """Passes over a rollout."""
     num_minibatches: int = 4
-    """Minibatches a pass; whole environments, so it divides ``num_envs``."""
+    """Minibatches a pass, made of whole samples (environments, or stretches of ``chunk_length``), whose number it
+    divides."""
+    chunk_length: int = 0
+    """Steps that gradients go back in time: recurrent networks learn from stretches of so many, begun with the hidden
+    state of the rollout. 0: the whole rollout."""
     gamma: float = 0.99
     """Discount of a step."""
     gae_lambda: float = 0.95
@@ -63,18 +67,39 @@ class KMappo:
     """What is clipped: the joint ratio R_i, only the own ratio, or M_i first and then the product."""
     mask_dead: bool = True
     """Leave rows of dead agents out of the losses (JaxMARL counts them)."""
+    death_mask: bool = False
+    """Show the critic zeros in place of the state, beside the id, where the agent is dead, and let it learn from these
+    rows; ``mask_dead`` then concerns the actors alone."""
+    value_norm: bool = False
+    """Let the critic predict returns in units of their running mean and standard deviation."""
 
     def check(self) -> None:
         """Raise ``UsageError`` for the first value that cannot be trained with."""
         check_choices(self)
         at_least(self, 1, "num_envs", "num_steps", "num_epochs", "num_minibatches", "hidden")
+        at_least(self, 0, "chunk_length")
         above_zero(self, "lr", "clip_eps", "clip_eps_others", "max_grad_norm")
         up_to_one(self, "gamma", "gae_lambda")
-        if self.num_envs % self.num_minibatches:
+        if self.chunk_length and self.num_steps % self.chunk_length:
             raise UsageError(
-                f"num_minibatches = {self.num_minibatches} does not divide num_envs = {self.num_envs}: minibatches are "
-                f"made of whole environments; nearest that do: {_divisors_near(self.num_envs, self.num_minibatches)}"
+                f"chunk_length = {self.chunk_length} does not divide num_steps = {self.num_steps}; nearest that do: "
+                f"{_divisors_near(self.num_steps, self.chunk_length)}"
             )
+        if self.num_samples % self.num_minibatches:
+            what = "stretches" if self.chunk_length else "environments"
+            raise UsageError(
+                f"num_minibatches = {self.num_minibatches} does not divide {self._samples()}: minibatches are made of "
+                f"whole {what}; nearest that do: {_divisors_near(self.num_samples, self.num_minibatches)}"
+            )
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of a rollout that minibatches are made of."""
+        return self.num_envs * (self.num_steps // self.chunk_length if self.chunk_length else 1)
+
+    def _samples(self) -> str:
+        stretches = f" * num_steps / chunk_length = {self.num_samples}" if self.chunk_length else f" = {self.num_envs}"
+        return f"num_envs{stretches}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +155,8 @@ class Config:
         for name in values:
             if name not in own | of_settings:
                 raise unknown_name("setting", name, own | of_settings)
-        settings = dataclasses.replace(presets[preset], **{k: v for k, v in values.items() if k in of_settings})
+        given = _for_map(algorithm, preset, env) | {k: v for k, v in values.items() if k in of_settings}
+        settings = dataclasses.replace(presets[preset], **given)
         config = cls(
             algorithm=cast(Algorithm, algorithm),
             env=env,
@@ -210,7 +236,47 @@ PRESETS: dict[str, KMappo] = {
     # The public K2-MAPPO runs on SMAX of the paper's authors (arXiv 2509.12117): 64 envs x 128 steps, lr .004
     # annealed, 2 epochs x 2 minibatches, grad norm .5; gamma, lambda, clip, value and entropy weights as above.
     "kpg": KMappo(lr=0.004, num_envs=64, num_epochs=2, num_minibatches=2, max_grad_norm=0.5),
+    # MAPPO on SMAC (Yu et al., arXiv 2103.01955), github.com/marlbenchmark/on-policy (commit de66d7a): config.py and
+    # scripts/train_smac_scripts/*.sh. Death masking is their use_mustalive (the state of a dead agent is zero) with
+    # use_value_active_masks off (the flag in their scripts turns it off) and use_policy_active_masks on; the agent's
+    # id in the critic's input is the paper's. Their Huber loss with delta 10 is a square here: normalised
+    # errors do not come near 10. Their layer norms and stacked frames (3s_vs_4z, 3s_vs_5z) are left out.
+    "smac": KMappo(
+        lr=0.0005,
+        anneal_lr=False,
+        num_envs=8,
+        num_steps=400,
+        num_epochs=15,
+        num_minibatches=1,
+        chunk_length=10,
+        ent_coef=0.01,
+        vf_coef=1.0,
+        max_grad_norm=10.0,
+        hidden=64,
+        death_mask=True,
+        value_norm=True,
+    ),
 }
+
+# What the same scripts have otherwise for single maps; ppo_epoch 5 is that of all their SMACv2 scripts.
+_SMAC_MAPS: dict[str, dict[str, Any]] = {
+    "5m_vs_6m": {"num_epochs": 10, "clip_eps": 0.05},
+    "8m_vs_9m": {"clip_eps": 0.05},
+    "3s_vs_5z": {"clip_eps": 0.05},
+    **{name: {"num_epochs": 10} for name in ("10m_vs_11m", "25m")},
+    **{
+        name: {"num_epochs": 5}
+        for name in ("27m_vs_30m", "2c_vs_64zg", "3s5z", "3s5z_vs_3s6z", "6h_vs_8z", "MMM2", "corridor")
+    },
+}
+
+
+def _for_map(algorithm: str, preset: str, env: str) -> dict[str, Any]:
+    """Settings of a preset that depend on the map."""
+    family, _, name = env.partition("/")
+    if (algorithm, preset, family) != ("k-mappo", "smac", "smac"):
+        return {}
+    return {"num_epochs": 5} if name.startswith("10gen_") else _SMAC_MAPS.get(name, {})
 
 
 def presets_of(algorithm: str) -> Mapping[str, KMappo | OffPolicy]:
@@ -227,10 +293,10 @@ def presets_of(algorithm: str) -> Mapping[str, KMappo | OffPolicy]:
 
 def default_preset(algorithm: str, env: str) -> str:
     """The preset that is meant where none is named."""
-    presets = presets_of(algorithm)
-    if "smac" not in presets:
-        return next(iter(presets))
-    return "smac" if env.partition("/")[0] in ("smax", "smac") else "mamujoco"
+    family, presets = env.partition("/")[0], presets_of(algorithm)
+    if algorithm == "k-mappo":
+        return "smac" if family == "smac" else next(iter(presets))
+    return "smac" if family in ("smax", "smac") else "mamujoco"
 
 
 def run_defaults(preset: str) -> dict[str, Any]:

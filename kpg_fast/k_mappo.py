@@ -5,7 +5,6 @@ log M_i = sum_{j != i} log pi_{theta_j^(k-1)}(a_j|o_j) - log pi_old(a_j|o_j)    
 L_i     = -mean[min(R_i A, clip(R_i, 1 - eps, 1 + eps) A)] - c_ent * entropy
 """
 
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -18,32 +17,11 @@ from kpg_fast.kernels.k_level_surrogate import STATS, k_level_surrogate, others_
 from kpg_fast.kernels.policy import log_prob_entropy, sample
 from kpg_fast.kernels.value_loss import value_loss
 from kpg_fast.kpg import k_level_update
+from kpg_fast.minibatch import Minibatch, per_env
 from kpg_fast.networks.actor_critic import Network
+from kpg_fast.networks.value_norm import ValueNorm
 from kpg_fast.rollout import Rollout
 from kpg_fast.store.learner import Learner
-
-
-@dataclass
-class Minibatch:
-    """Whole environments of a rollout with their advantages; all [T, E, N, ...]."""
-
-    data: Rollout
-    hidden: Tensor  # [G, R, H] of the actor at the first step
-    critic_hidden: Tensor  # [1, E * N, H]
-    value: Tensor
-    advantage: Tensor
-    returns: Tensor
-    mask: Tensor  # rows that count
-
-    def select(self, envs: Tensor, actor_groups: int, dtype: torch.dtype) -> "Minibatch":
-        """The given environments alone, copied, with real numbers in ``dtype``."""
-        n = self.value.shape[2]
-        return Minibatch(
-            self.data.select(envs, dtype),
-            _per_env(self.hidden, n // actor_groups)[:, envs].flatten(1, 2),
-            _per_env(self.critic_hidden, n)[:, envs].flatten(1, 2),
-            *(x.index_select(1, envs) for x in (self.value, self.advantage, self.returns, self.mask)),
-        )
 
 
 class Actor:
@@ -77,40 +55,76 @@ class Actor:
         rows = torch.arange(obs.shape[0] * self.num_agents).view(obs.shape[:2])
         return sample(logits[0], avail_actions, self.seed, rows, counter, greedy=greedy)
 
+    @torch.no_grad()
+    def act_for(
+        self, envs: Tensor, obs: Tensor, avail_actions: Tensor, reset: Tensor, counter: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See :class:`kpg_fast.rollout.Sampler`."""
+        rows = self.num_agents // self.learner.groups
+        hidden = per_env(self.hidden, rows)[:, envs].flatten(1, 2)
+        logits, after = self.logits(self.learner.theta, obs.to(self.learner.dtype)[None], hidden, reset[None])
+        if self.network.recurrent:
+            self.hidden = self.hidden.clone()  # an update may still need the one it began with
+            per_env(self.hidden, rows)[:, envs] = per_env(after[:, 0], rows)
+        agents = envs[:, None] * self.num_agents + torch.arange(self.num_agents)
+        return sample(logits[0], avail_actions, self.seed, agents, counter[:, None])
+
 
 class Critic:
-    """One value function of the state and the agent's id, for all agents."""
+    """One value function of the state and the agent's id, for all agents.
 
-    def __init__(self, network: Network, learner: Learner, num_agents: int) -> None:
+    Args:
+        network: of the state and the id.
+        learner: its parameters.
+        num_agents: N.
+        death_mask: show it zeros in place of the state where the agent is dead.
+        norm: in whose units the network's values are; None: in those of the returns.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        learner: Learner,
+        num_agents: int,
+        death_mask: bool = False,
+        norm: ValueNorm | None = None,
+    ) -> None:
         self.network, self.learner, self.num_agents = network, learner, num_agents
+        self.death_mask, self.norm = death_mask, norm
         self.hidden = torch.empty(0)
 
     def begin(self, num_envs: int) -> None:
         """Forget the past of ``num_envs`` environments."""
         self.hidden = self.network.hidden_state(1, num_envs * self.num_agents, self.learner.dtype)
 
-    def values(self, p: dict[str, Tensor], state: Tensor, hidden: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
-        """Values [T, E, N] of states [T, E, S], and the hidden states [1, T, E * N, H]."""
-        y, hidden = self.network(p, state[None, :, :, None], hidden, reset)
+    def values(
+        self, p: dict[str, Tensor], state: Tensor, hidden: Tensor, reset: Tensor, alive: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Values [T, E, N] of states [T, E, S] with alive [T, E, N], and the hidden states [1, T, E * N, H]."""
+        y, hidden = self.network(p, state[None, :, :, None], hidden, reset, alive if self.death_mask else None)
         return y[0, ..., 0], hidden
 
     @torch.no_grad()
-    def evaluate(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
-        """Values [T+1, E, N] along a rollout and those of the last states of truncated episodes [T, E, N] (else 0)."""
+    def evaluate(self, rollout: Rollout) -> tuple[Tensor, Tensor, Tensor]:
+        """Values [T+1, E, N] along a rollout, those of the last states of truncated episodes [T, E, N] (else 0), and
+        the hidden states [1, T+1, E * N, H].
+        """
         dtype = self.learner.dtype
-        values, hidden = self.values(self.learner.theta, rollout.state.to(dtype), self.hidden, rollout.reset)
+        state, reset, alive = rollout.state.to(dtype), rollout.reset, rollout.alive
+        values, hidden = self.values(self.learner.theta, state, self.hidden, reset, alive)
         last = torch.zeros_like(values[:-1])
         t, e = rollout.truncated.nonzero(as_tuple=True)
         if len(t):
             state = rollout.last_state[t, e].to(dtype)[None]
             at = self.network.hidden_state(1, len(t) * self.num_agents, dtype)
             if self.network.recurrent:
-                at = _per_env(hidden[0], self.num_agents)[t, e].flatten(0, 1)[None]
+                at = per_env(hidden[0], self.num_agents)[t, e].flatten(0, 1)[None]
             goes_on = torch.zeros(1, len(t), dtype=torch.bool)
-            last[t, e] = self.values(self.learner.theta, state, at, goes_on)[0][0]
+            # who has died in the last step is not told
+            last[t, e] = self.values(self.learner.theta, state, at, goes_on, alive[t, e][None])[0][0]
         if self.network.recurrent:
             self.hidden = hidden[:, -2].clone()  # the state after step T is entered again by the next rollout
-        return values, last
+        return values, last, hidden
 
 
 class KMappo:
@@ -122,7 +136,9 @@ class KMappo:
     @torch.no_grad()
     def advantages(self, rollout: Rollout, values: Tensor, last_values: Tensor) -> tuple[Tensor, Tensor]:
         """Advantages and returns [T, E, N] by GAE; the time limit is bootstrapped from ``last_values``."""
-        s = self.config.k_mappo
+        s, norm = self.config.k_mappo, self.critic.norm
+        if norm is not None:
+            values, last_values = norm.restore(values), norm.restore(last_values)
         return gae(
             rollout.reward.to(values.dtype),
             values[:-1],
@@ -136,9 +152,15 @@ class KMappo:
         )
 
     def mask(self, rollout: Rollout) -> Tensor:
-        """Rows [T, E, N] that count in the losses."""
+        """Rows [T, E, N] that count in the actors' losses."""
         alive = rollout.alive[:-1] if self.config.k_mappo.mask_dead else torch.ones_like(rollout.alive[:-1])
         return alive & rollout.valid[..., None]
+
+    def value_mask(self, rollout: Rollout) -> Tensor:
+        """Rows [T, E, N] that count in the critic's loss: a critic that is told who is dead learns of them, too."""
+        if not self.critic.death_mask:
+            return self.mask(rollout)
+        return rollout.valid[..., None].expand_as(rollout.alive[:-1]).contiguous()
 
     def update_actor(self, batch: Minibatch) -> dict[str, Any]:
         """One K-level step of the actors; returns what it measured, as 0-dim or 1-dim tensors."""
@@ -190,9 +212,13 @@ class KMappo:
     def update_critic(self, batch: Minibatch) -> dict[str, Tensor]:
         """One step of the critic towards the returns, with value clipping."""
         s, data, learner = self.config.k_mappo, batch.data, self.critic.learner
+        returns, norm = batch.returns, self.critic.norm
+        if norm is not None:
+            norm.update(returns, batch.value_mask)
+            returns = norm.normalise(returns)
         leaves = learner.leaves()
-        values, _ = self.critic.values(leaves, data.state[:-1], batch.critic_hidden, data.reset[:-1])
-        loss = value_loss(values, batch.value, batch.returns, batch.mask, clip_eps=s.clip_eps)
+        values, _ = self.critic.values(leaves, data.state[:-1], batch.critic_hidden, data.reset[:-1], data.alive[:-1])
+        loss = value_loss(values, batch.value, returns, batch.value_mask, clip_eps=s.clip_eps)
         grads = torch.autograd.grad(s.vf_coef * loss, list(leaves.values()))
         learner.commit(learner.step(grads, 1))
         return {"value_loss": loss.detach()}
@@ -204,11 +230,6 @@ class KMappo:
         between = perf_counter()
         measured |= self.update_critic(batch)
         return measured | {"time/levels": between - start, "time/critic": perf_counter() - between}
-
-
-def _per_env(hidden: Tensor, rows: int) -> Tensor:
-    """[X, E * rows, H] as [X, E, rows, H]."""
-    return hidden.view(hidden.shape[0], hidden.shape[1] // rows, rows, hidden.shape[2])
 
 
 def normalise(advantage: Tensor, mask: Tensor) -> Tensor:

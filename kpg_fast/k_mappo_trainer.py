@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 
 from kpg_fast.config import Config
-from kpg_fast.envs import EnvSpec, VecEnv, make
+from kpg_fast.envs import EnvSpec, UnevenVecEnv, VecEnv, make
 from kpg_fast.errors import UsageError
-from kpg_fast.k_mappo import Actor, Critic, KMappo, Minibatch
+from kpg_fast.evaluation import Evaluation
+from kpg_fast.k_mappo import Actor, Critic, KMappo
+from kpg_fast.minibatch import Minibatch
 from kpg_fast.networks.actor_critic import Network
-from kpg_fast.rollout import EpisodeTracker, Rollout, play
+from kpg_fast.networks.value_norm import ValueNorm
+from kpg_fast.rollout import EpisodeTracker, Rollout
 from kpg_fast.store.learner import Learner
 
 _M_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_EVALUATION_SEED = 1_000_003  # added to a run's seed: its evaluation plays other episodes than its training
-_EVALUATION_ENVS = 128
 
 
 def build_actor(config: Config, spec: EnvSpec, dtype: torch.dtype) -> Actor:
@@ -38,7 +39,8 @@ def build_critic(config: Config, spec: EnvSpec, dtype: torch.dtype) -> Critic:
     """The critic of a run with its optimiser, uninitialised."""
     s, n = config.k_mappo, spec.num_agents
     network = Network(spec.state_size, s.hidden, 1, s.recurrent, 1.0, n, config.precision)
-    return Critic(network, Learner(network.shapes(), 1, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype), n)
+    learner = Learner(network.shapes(), 1, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype)
+    return Critic(network, learner, n, s.death_mask, ValueNorm(dtype) if s.value_norm else None)
 
 
 class KMappoTrainer:
@@ -48,6 +50,7 @@ class KMappoTrainer:
         self.config, self.dtype = config, dtype
         s = config.k_mappo
         self.env = make(config.env, s.num_envs, config.seed, config.device, **config.options())
+        self.evaluation = Evaluation(config, self.env)
         spec = self.env.spec
         self.facts = dict(spec.facts)
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -75,9 +78,11 @@ class KMappoTrainer:
         actor_hidden, critic_hidden = self.actor.hidden, self.critic.hidden
         metrics = self.rollout.collect(self.env, self.actor, self.updates * s.num_steps)
         metrics |= self.episodes.follow(self.rollout)
+        if isinstance(self.env, UnevenVecEnv):
+            metrics |= self.env.metrics()
         whole = self.whole_batch(actor_hidden, critic_hidden)
         metrics |= self._learn(whole)
-        metrics["explained_variance"] = _explained_variance(whole.value, whole.returns)
+        metrics["explained_variance"] = _explained_variance(whole)
         metrics["lr"] = lr
         metrics["env_sps"] = s.num_steps * s.num_envs / (perf_counter() - start)
         metrics["agent_sps"] = metrics["env_sps"] * self.env.spec.num_agents
@@ -86,17 +91,25 @@ class KMappoTrainer:
 
     def whole_batch(self, actor_hidden: Tensor, critic_hidden: Tensor) -> Minibatch:
         """The rollout with values and advantages, given the hidden states [G, R, H] it began with."""
-        values, last_values = self.critic.evaluate(self.rollout)
-        advantage, returns = self.algorithm.advantages(self.rollout, values, last_values)
-        mask = self.algorithm.mask(self.rollout)
-        return Minibatch(self.rollout, actor_hidden, critic_hidden, values[:-1], advantage, returns, mask)
+        rollout = self.rollout
+        values, last_values, critic_hiddens = self.critic.evaluate(rollout)
+        advantage, returns = self.algorithm.advantages(rollout, values, last_values)
+        masks = self.algorithm.mask(rollout), self.algorithm.value_mask(rollout)
+        whole = Minibatch(rollout, actor_hidden, critic_hidden, values[:-1], advantage, returns, *masks)
+        length = self.config.k_mappo.chunk_length
+        if not length:
+            return whole
+        with torch.no_grad():
+            obs, theta = rollout.obs[:-1].to(self.dtype), self.actor.learner.theta
+            _, actor_hiddens = self.actor.logits(theta, obs, actor_hidden, rollout.reset[:-1])
+        return whole.stretches(length, actor_hiddens, critic_hiddens)
 
     def _learn(self, whole: Minibatch) -> dict[str, float]:
         s = self.config.k_mappo
         sums: dict[str, Any] = defaultdict(float)
         for _ in range(s.num_epochs):
-            for envs in torch.randperm(s.num_envs, generator=self.generator).chunk(s.num_minibatches):
-                measured = self.algorithm.update(whole.select(envs, self.actor.learner.groups, self.dtype))
+            for samples in torch.randperm(s.num_samples, generator=self.generator).chunk(s.num_minibatches):
+                measured = self.algorithm.update(whole.select(samples, self.actor.learner.groups, self.dtype))
                 last_m = measured.pop("log_m")
                 for name, value in measured.items():
                     sums[name] += value
@@ -106,13 +119,7 @@ class KMappoTrainer:
 
     def evaluate(self, episodes: int, watch: Callable[[VecEnv], None] | None = None) -> dict[str, float]:
         """See :class:`kpg_fast.trainer.Trainer`."""
-        config, envs = self.config, min(episodes, _EVALUATION_ENVS)
-        env = make(config.env, envs, config.seed + _EVALUATION_SEED, config.device, **config.options())
-        try:
-            metrics = play(env, self.player(envs), -(-episodes // envs), watch)
-            return {f"eval/{name}": value for name, value in metrics.items()}
-        finally:
-            env.close()
+        return self.evaluation.play(episodes, self.player, watch)
 
     def player(self, num_envs: int) -> Actor:
         """See :class:`kpg_fast.trainer.Trainer`."""
@@ -126,6 +133,8 @@ class KMappoTrainer:
         for name, part in (("actor", self.actor), ("critic", self.critic)):
             tensors |= {f"{name}/{slot}": value for slot, value in part.learner.tensors().items()}
             tensors[f"{name}/hidden"] = part.hidden
+        if self.critic.norm is not None:
+            tensors["critic/norm"] = self.critic.norm.statistics
         tensors["generator"] = self.generator.get_state()
         return tensors | self.rollout.tensors() | self.episodes.tensors()
 
@@ -161,11 +170,14 @@ class KMappoTrainer:
     def close(self) -> None:
         """Release the environments."""
         self.env.close()
+        self.evaluation.close()
 
 
-def _explained_variance(values: Tensor, returns: Tensor) -> float:
-    variance = returns.var()
-    return float("nan") if variance == 0 else float(1 - (returns - values).var() / variance)
+def _explained_variance(whole: Minibatch) -> float:
+    valid = whole.data.valid
+    variance = whole.returns[valid].var()
+    # the advantage is what the value left of the return
+    return float("nan") if variance == 0 else float(1 - whole.advantage[valid].var() / variance)
 
 
 def _level_metrics(metrics: dict[str, float], log_m: Tensor | None, levels: int) -> dict[str, float]:

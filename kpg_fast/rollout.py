@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kpg_fast.envs import EnvSpec, StepArrays, VecEnv
+from kpg_fast.envs import EnvSpec, StepArrays, UnevenVecEnv, VecEnv
 
 
 class Policy(Protocol):
@@ -23,6 +23,19 @@ class Policy(Protocol):
         self, obs: Tensor, avail_actions: Tensor, reset: Tensor, counter: int, greedy: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Actions [E, N] int32 and their log-probabilities [E, N] from obs [E, N, O] and reset [E] bool."""
+
+
+class Sampler(Policy, Protocol):
+    """A policy that can also act for some of its environments, each at a step of its own."""
+
+    def act_for(
+        self, envs: Tensor, obs: Tensor, avail_actions: Tensor, reset: Tensor, counter: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `Policy.act` for the environments ``envs`` int64 [e], the arrays and ``counter`` [e] being theirs."""
+
+
+# what the next action is chosen from
+_SEEN = ("obs", "state", "avail_actions", "alive", "reset")
 
 
 @dataclass
@@ -91,16 +104,24 @@ class Rollout:
             getattr(self, name)[-1].copy_(torch.from_numpy(getattr(first, name)))
         self.reset[-1].fill_(True)
 
-    def collect(self, env: VecEnv, policy: Policy, counter: int) -> dict[str, float]:
+    def collect(self, env: VecEnv, policy: Sampler, counter: int) -> dict[str, float]:
         """Fill the memory; returns the seconds spent in the environment and in the policy.
 
         Args:
             counter: steps taken since the run began; with the seed it determines every random number.
         """
-        for name in ("obs", "state", "avail_actions", "alive", "reset"):
+        for name in _SEEN:
             memory = getattr(self, name)
             memory[0].copy_(memory[-1])
         spent = {"time/env": 0.0, "time/policy": 0.0}
+        if isinstance(env, UnevenVecEnv) and env.uneven:
+            self._collect_ready(env, policy, counter, spent)
+        else:
+            self._collect_together(env, policy, counter, spent)
+        self._drop_lost()
+        return spent
+
+    def _collect_together(self, env: VecEnv, policy: Sampler, counter: int, spent: dict[str, float]) -> None:
         for t, out in enumerate(self.steps):
             start = perf_counter()
             action, log_prob = policy.act(self.obs[t], self.avail_actions[t], self.reset[t], counter + t)
@@ -110,12 +131,58 @@ class Rollout:
             torch.logical_or(self.terminated[t], self.truncated[t], out=self.reset[t + 1])
             spent["time/policy"] += chosen - start
             spent["time/env"] += perf_counter() - chosen
-        return spent
+
+    def _collect_ready(self, env: UnevenVecEnv, policy: Sampler, counter: int, spent: dict[str, float]) -> None:
+        """Every environment goes on as soon as it can; the same numbers come out, since each has its own."""
+        steps, envs = self.reward.shape
+        taken, out = np.zeros(envs, np.int64), StepArrays.empty(env.spec)
+        ready, running = np.arange(envs), 0
+        while True:
+            start = perf_counter()
+            going = torch.from_numpy(ready[taken[ready] < steps])
+            if len(going):
+                at = torch.from_numpy(taken)[going]
+                obs, avail, reset = (memory[at, going] for memory in (self.obs, self.avail_actions, self.reset))
+                self.action[at, going], self.log_prob[at, going] = policy.act_for(
+                    going, obs, avail, reset, counter + at
+                )
+                out_action = np.zeros(self.action.shape[1:], np.int32)
+                out_action[going] = self.action[at, going].numpy()
+            chosen = perf_counter()
+            spent["time/policy"] += chosen - start
+            if len(going):
+                env.send(out_action, going.numpy())
+                running += len(going)
+            if not running:
+                return
+            ready = env.recv(out, min(running, -(-envs // 2)))
+            running -= len(ready)
+            rows = torch.from_numpy(ready)
+            self._keep(out, torch.from_numpy(taken)[rows], rows)
+            taken[ready] += 1
+            spent["time/env"] += perf_counter() - chosen
+
+    def _keep(self, out: StepArrays, at: Tensor, rows: Tensor) -> None:
+        """Write what ``rows`` reported to their step ``at``."""
+        for name in _SEEN[:-1]:
+            getattr(self, name)[at + 1, rows] = torch.from_numpy(getattr(out, name))[rows]
+        for name in ("reward", "terminated", "truncated", "won", "valid", "last_state"):
+            getattr(self, name)[at, rows] = torch.from_numpy(getattr(out, name))[rows]
+        self.reset[at + 1, rows] = self.terminated[at, rows] | self.truncated[at, rows]
+
+    def _drop_lost(self) -> None:
+        """Void every step of an episode that turned out to be void: what a lost game has played is no data."""
+        if self.valid.all():
+            return
+        lost = torch.zeros_like(self.valid[0])
+        over = self.terminated | self.truncated
+        for valid, over_here in zip(self.valid.flip(0).unbind(), over.flip(0).unbind(), strict=True):
+            lost = ~valid | (lost & ~over_here)
+            valid &= ~lost
 
     def tensors(self) -> dict[str, Tensor]:
         """What the next rollout begins with."""
-        names = ("obs", "state", "avail_actions", "alive", "reset")
-        return {f"rollout/{name}": getattr(self, name)[-1] for name in names}
+        return {f"rollout/{name}": getattr(self, name)[-1] for name in _SEEN}
 
     def select(self, envs: Tensor, dtype: torch.dtype) -> "Rollout":
         """The given environments alone, copied, with real numbers in ``dtype``."""
@@ -126,6 +193,21 @@ class Rollout:
                 part = value.index_select(1, envs)
                 chosen[f.name] = part.to(dtype) if part.is_floating_point() else part
         return Rollout(**chosen)
+
+    def stretches(self, length: int) -> "Rollout":
+        """Stretches of ``length`` steps (a divisor of T) as if each were an environment; number c * E + e is the
+        environment e's c-th.
+        """
+        names = [f.name for f in fields(self) if f.name != "steps"]
+        parts: dict[str, Any] = {name: stretches(getattr(self, name), length) for name in names}
+        return Rollout(**parts)
+
+
+def stretches(x: Tensor, length: int) -> Tensor:
+    """[T, E, ...] -> [length, T / length * E, ...]; a tensor with T + 1 steps gives stretches of length + 1."""
+    count, more = divmod(len(x), length)
+    index = torch.arange(length + more)[:, None] + torch.arange(0, count * length, length)
+    return x[index].flatten(1, 2)
 
 
 @dataclass

@@ -48,6 +48,14 @@ class NaiveMappo:
         self.critic = NaiveNetwork(critic.learner.theta, 0)
         self.optimizers = [self._optimizer(a) for a in self.actors]
         self.critic_optimizer = self._optimizer(self.critic)
+        self.moments = torch.zeros(3, dtype=torch.float64)  # running mean and square of the returns, their weight
+
+    def scale(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of the critic's units."""
+        if not self.s.value_norm or self.moments[2] == 0:
+            return torch.tensor(0.0), torch.tensor(1.0)
+        mean, square = self.moments[:2] / self.moments[2]
+        return mean, (square - mean**2).clamp(min=0.01).sqrt()
 
     def _optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
         kinds = {
@@ -72,10 +80,11 @@ class NaiveMappo:
         chosen = log_pi.gather(-1, data.action[:, :, agent, None].long())[..., 0]
         return chosen, -(log_pi.exp() * log_pi).sum(-1)
 
-    def values(self, state: Tensor, hidden: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
-        """State [T, E, S], hidden [E, N, H] -> values [T, E, N], hiddens [T, E, N, H]."""
+    def values(self, shared: Tensor, hidden: Tensor, reset: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
+        """State [T, E, S], hidden [E, N, H], alive [T, E, N] -> values [T, E, N], hiddens [T, E, N, H]."""
         columns, hiddens = [], []
         for agent in range(self.n):
+            state = shared * alive[..., agent, None] if self.s.death_mask else shared
             one_hot = torch.eye(self.n, dtype=torch.float64)[agent].expand(*state.shape[:2], self.n)
             v, h = self.critic(torch.cat([state, one_hot], -1), hidden[:, agent], reset)
             columns.append(v[..., 0])
@@ -84,7 +93,9 @@ class NaiveMappo:
 
     def advantages(self, data, critic_hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.no_grad():
-            values, hiddens = self.values(data.state, critic_hidden, data.reset)
+            mean, deviation = self.scale()
+            scaled, hiddens = self.values(data.state, critic_hidden, data.reset, data.alive)
+            values = scaled * deviation + mean
             steps = data.reward.shape[0]
             advantage, following = torch.zeros_like(values[:-1]), torch.zeros_like(values[0])
             for t in reversed(range(steps)):
@@ -94,13 +105,15 @@ class NaiveMappo:
                         next_value = torch.zeros_like(next_value)
                     elif data.truncated[t, e]:
                         state, stay = data.last_state[t, e][None, None], torch.zeros(1, 1, dtype=torch.bool)
-                        next_value = self.values(state, hiddens[t, e][None], stay)[0][0, 0]
+                        alive = data.alive[t, e][None, None]
+                        next_value = self.values(state, hiddens[t, e][None], stay, alive)[0][0, 0] * deviation + mean
                     over = data.terminated[t, e] | data.truncated[t, e]
                     delta = data.reward[t, e] + self.s.gamma * next_value - values[t, e]
                     carried = torch.zeros_like(delta) if over else following[e]
                     advantage[t, e] = delta + self.s.gamma * self.s.gae_lambda * carried
                 following = advantage[t]
-        return values[:-1], advantage, advantage + values[:-1]
+        self.critic_hiddens = hiddens
+        return scaled[:-1], advantage, advantage + values[:-1]
 
     def step(self, module: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         optimizer.zero_grad()
@@ -149,9 +162,16 @@ class NaiveMappo:
                 for g, actor in enumerate(self.actors):  # back to theta and to the optimiser before this level
                     actor.load_state_dict(theta[g].state_dict())
                     self.optimizers[g].load_state_dict(copy.deepcopy(states[g]))
-        values, _ = self.values(data.state[:-1], critic_hidden, data.reset[:-1])
+        values, _ = self.values(data.state[:-1], critic_hidden, data.reset[:-1], data.alive[:-1])
+        if self.s.death_mask:
+            mask = data.valid[..., None].expand_as(mask)
+        if self.s.value_norm:
+            now = torch.stack([returns[mask].mean(), (returns[mask] ** 2).mean(), torch.tensor(1.0)])
+            self.moments = 0.99999 * self.moments + 0.00001 * now
+        mean, deviation = self.scale()
+        returns = (returns - mean) / deviation
         clipped = value_old + (values - value_old).clamp(-self.s.clip_eps, self.s.clip_eps)
-        loss = 0.5 * torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)[mask].sum() / count
+        loss = 0.5 * torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)[mask].mean()
         self.step(self.critic, self.critic_optimizer, self.s.vf_coef * loss)
 
     def update(self, data, hidden: Tensor, critic_hidden: Tensor, minibatches: list[Tensor], lr: float) -> None:
@@ -159,7 +179,40 @@ class NaiveMappo:
         for optimizer in [*self.optimizers, self.critic_optimizer]:
             optimizer.param_groups[0]["lr"] = lr
         value, advantage, returns = self.advantages(data, critic_hidden)
+        if self.s.chunk_length:
+            starts = self.starts(data, hidden)
+            for samples in minibatches:
+                self.update_chunks(data, starts, critic_hidden, [value, advantage, returns], samples)
+            return
         for envs in minibatches:
             part = data.select(envs, torch.float64)
             parts = [x[:, envs] for x in (value, advantage, returns)]
             self.update_minibatch(part, hidden[envs], critic_hidden[envs], *parts)
+
+    def starts(self, data, hidden: Tensor) -> Tensor:
+        """The actors' hidden states [T, E, N, H] before every step of the rollout."""
+        if not self.s.recurrent:
+            return hidden.expand(len(data.reward), *hidden.shape)
+        columns, eye = [], torch.eye(self.n, dtype=torch.float64)
+        for agent in range(self.n):
+            obs, net = data.obs[:-1, :, agent], self.actor_of(agent, self.actors)
+            if hasattr(net, "in_id"):
+                obs = torch.cat([obs, eye[agent].expand(*obs.shape[:2], self.n)], -1)
+            with torch.no_grad():
+                after = net(obs, hidden[:, agent], data.reset[:-1])[1]
+            columns.append(torch.cat([hidden[None, :, agent], after[:-1]]))
+        return torch.stack(columns, 2)
+
+    def update_chunks(self, data, starts, critic_hidden, arrays: list[Tensor], samples: Tensor) -> None:
+        """One minibatch of stretches; number c * E + e is the c-th of environment e."""
+        length, envs = self.s.chunk_length, data.reward.shape[1]
+        places = [(int(sample) // envs * length, int(sample) % envs) for sample in samples]
+        critic_starts = torch.cat([critic_hidden[None], self.critic_hiddens]) if self.s.recurrent else starts
+        part = copy.copy(data)
+        for name, value in vars(data).items():
+            if isinstance(value, Tensor):
+                more = len(value) - len(data.reward)
+                setattr(part, name, torch.stack([value[t : t + length + more, e] for t, e in places], 1))
+        cut = [torch.stack([x[t : t + length, e] for t, e in places], 1) for x in arrays]
+        begin, critic_begin = (torch.stack([x[t, e] for t, e in places]) for x in (starts, critic_starts))
+        self.update_minibatch(part, begin, critic_begin, *cut)

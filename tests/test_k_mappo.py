@@ -37,7 +37,7 @@ def follow(trainer: KMappoTrainer, updates: int) -> NaiveMappo:
         minibatches = [
             part
             for _ in range(s.num_epochs)
-            for part in torch.randperm(s.num_envs, generator=generator).chunk(s.num_minibatches)
+            for part in torch.randperm(s.num_samples, generator=generator).chunk(s.num_minibatches)
         ]
         data = trainer.rollout.select(torch.arange(s.num_envs), torch.float64)
         naive.update(data, hidden, critic_hidden, minibatches, s.lr * (1 - done / trainer.num_updates))
@@ -83,6 +83,12 @@ def test_levels_equal_a_naive_loop(levels, shared):
         {"preset": "jaxmarl"},
         {"env_options": ("flavour=jaxmarl",)},
         {"env_options": ("max_steps=3",), "gamma": 0.9},
+        {"chunk_length": 2, "num_minibatches": 8},
+        {"chunk_length": 4, "shared_actor": False, "agent_id": True},
+        {"chunk_length": 2, "recurrent": False},
+        {"value_norm": True, "num_epochs": 3},
+        {"death_mask": True, "env_options": ("max_steps=40",), "num_steps": 40, "total_steps": 160_000},
+        {"preset": "smac", "num_epochs": 3, "chunk_length": 4, "anneal_lr": True},
     ],
     ids=str,
 )

@@ -3,8 +3,9 @@
 Sizes: E num_envs, N num_agents, O obs_size, S state_size, A num_actions (discrete) or action_size (continuous).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,3 +113,20 @@ class VecEnv(Protocol):
 
     def close(self) -> None:
         """Release processes and memory; safe to call twice."""
+
+
+@runtime_checkable
+class UnevenVecEnv(VecEnv, Protocol):
+    """Environments that take turns of their own: those that are done first can go on first."""
+
+    uneven: bool
+    """Whether that is worth while; if not, `step` them together."""
+
+    def send(self, action: Array, rows: Sequence[int] | NDArray[np.intp]) -> None:
+        """Begin a step in ``rows`` alone, which must wait for an action; ``action`` is that of all, [E, N]."""
+
+    def recv(self, out: StepArrays, minimum: int = 1) -> NDArray[np.intp]:
+        """Wait until ``minimum`` of the environments have done their step; write their rows and return them."""
+
+    def metrics(self) -> dict[str, float]:
+        """What went wrong so far, counted, by the names of metrics."""

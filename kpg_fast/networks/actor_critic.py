@@ -62,7 +62,9 @@ class Network:
             _orthogonal(p["mid.w"], 2.0 if self.recurrent else sqrt(2), generator)
             _orthogonal(p["out.w"], self.out_gain, generator)
 
-    def __call__(self, p: Parameters, x: Tensor, hidden: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, p: Parameters, x: Tensor, hidden: Tensor, reset: Tensor, present: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Unroll over time.
 
         Args:
@@ -70,13 +72,14 @@ class Network:
             x: inputs [G, T, E, n, I], n = rows an environment has in each set (1 where the agents share the input).
             hidden: [G, R, H] before the first step, R = E * max(n, num_ids); unused (any shape) if not recurrent.
             reset: [T, E] bool, true where an episode begins.
+            present: [T, E, num_ids] bool; where false, all inputs but the id are zero. None: true everywhere.
 
         Returns:
             outputs [G, T, E, R / E, out_size] and the hidden states after each step [G, T, R, H] (for a feed-forward
             network an empty tensor).
         """
         g, steps, envs = x.shape[:3]
-        y = self._embed(p, x)
+        y = self._embed(p, x, present)
         rows = y.shape[2]
         if self.recurrent:
             per_row = reset.repeat_interleave(rows // envs, 1)
@@ -88,14 +91,17 @@ class Network:
         flat = linear(flat, p["out.w"], p["out.b"], precision=self.precision)
         return flat.view(g, steps, envs, rows // envs, self.out_size), hiddens
 
-    def _embed(self, p: Parameters, x: Tensor) -> Tensor:
+    def _embed(self, p: Parameters, x: Tensor, present: Tensor | None) -> Tensor:
         g, steps, envs, per_env = x.shape[:4]
         flat = x.reshape(g, steps * envs * per_env, self.in_size)
         if not self.num_ids:
             y = linear(flat, p["in.w"], p["in.b"], activation="relu", precision=self.precision)
             return y.view(g, steps, envs * per_env, self.hidden)
         y = linear(flat, p["in.w"], p["in.b"], precision=self.precision)
-        y = y.view(g, steps, envs, per_env, self.hidden) + p["in.id"][:, None, None]
+        y = y.view(g, steps, envs, per_env, self.hidden)
+        if present is not None:
+            y = torch.where(present[..., None], y, p["in.b"][:, None, None, None])
+        y = y + p["in.id"][:, None, None]
         return torch.relu(y).reshape(g, steps, envs * self.num_ids, self.hidden)
 
     def hidden_state(self, groups: int, rows: int, dtype: torch.dtype) -> Tensor:

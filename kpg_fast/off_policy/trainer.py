@@ -12,16 +12,15 @@ import torch
 from torch import Tensor
 
 from kpg_fast.config import Config
-from kpg_fast.envs import StepArrays, VecEnv, make
+from kpg_fast.envs import StepArrays, UnevenVecEnv, VecEnv, make
 from kpg_fast.errors import UsageError
+from kpg_fast.evaluation import Evaluation
 from kpg_fast.k_facmac import KFacmac
 from kpg_fast.k_maddpg import KMaddpg
 from kpg_fast.off_policy.experience import Episodes, Transitions
 from kpg_fast.off_policy.player import Player
-from kpg_fast.rollout import EpisodeTracker, play, summarise
+from kpg_fast.rollout import EpisodeTracker, summarise
 
-_EVALUATION_SEED = 1_000_003  # added to a run's seed: its evaluation plays other episodes than its training
-_EVALUATION_ENVS = 128
 _ALGORITHMS: dict[str, type[KMaddpg] | type[KFacmac]] = {"k-maddpg": KMaddpg, "k-facmac": KFacmac}
 
 
@@ -34,6 +33,7 @@ class OffPolicyTrainer:
         self.config, self.settings = config, config.off_policy
         s = self.settings
         self.env = make(config.env, s.num_envs, config.seed, config.device, **config.options())
+        self.evaluation = Evaluation(config, self.env)
         spec = self.spec = self.env.spec
         self.facts = dict(spec.facts) | {"updates_per_sample": f"{s.updates_per_sample:g}"}
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -92,6 +92,8 @@ class OffPolicyTrainer:
         self.updates += 1
         metrics = summarise(ended) | {name: float(value) / count for name, value in sums.items()} | spent
         metrics |= {"learned": float(count), "replay": float(len(self.experience.ring))}
+        if isinstance(self.env, UnevenVecEnv):
+            metrics |= self.env.metrics()
         seconds = perf_counter() - start
         metrics["env_sps"] = s.num_steps * s.num_envs / seconds
         metrics["agent_sps"] = metrics["env_sps"] * self.spec.num_agents
@@ -123,13 +125,7 @@ class OffPolicyTrainer:
 
     def evaluate(self, episodes: int, watch: Callable[[VecEnv], None] | None = None) -> dict[str, float]:
         """See :class:`kpg_fast.trainer.Trainer`."""
-        config, envs = self.config, min(episodes, _EVALUATION_ENVS)
-        env = make(config.env, envs, config.seed + _EVALUATION_SEED, config.device, **config.options())
-        try:
-            metrics = play(env, self.player(envs), -(-episodes // envs), watch)
-            return {f"eval/{name}": value for name, value in metrics.items()}
-        finally:
-            env.close()
+        return self.evaluation.play(episodes, self.player, watch)
 
     def player(self, num_envs: int) -> Player:
         """See :class:`kpg_fast.trainer.Trainer`."""
@@ -164,6 +160,7 @@ class OffPolicyTrainer:
     def close(self) -> None:
         """Release the environments."""
         self.env.close()
+        self.evaluation.close()
 
 
 def _require_same(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:

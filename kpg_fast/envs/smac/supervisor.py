@@ -72,7 +72,7 @@ class SmacEnv:
 
     def __init__(self, spec: EnvSpec, client: Client, supervision: Supervision, seed: int) -> None:
         supervision.check()
-        self.spec = spec
+        self.spec, self.uneven = spec, not supervision.sync
         self._client, self._rules, self._seed = client, supervision, seed
         e = spec.num_envs
         self._workplace = Workplace(e)
@@ -122,9 +122,7 @@ class SmacEnv:
 
     def step_async(self, action: Array, out: StepArrays) -> None:
         """Begin a step whose results are in ``out`` after :meth:`step_wait`."""
-        self.send(
-            action, [row for row, status in enumerate(self._status) if status == _READY and not self._report[row]]
-        )
+        self.send(action, [row for row, status in enumerate(self._status) if status == _READY])
         self._awaited = out
 
     def step_wait(self) -> None:
@@ -136,10 +134,13 @@ class SmacEnv:
         self._write(range(self.spec.num_envs), out)
 
     def send(self, action: Array, rows: Sequence[int] | NDArray[np.intp]) -> None:
-        """Begin a step in ``rows`` alone, which must wait for an action: ``action`` is int32 [E, N]."""
+        """Begin a step in ``rows`` alone, which must wait for an action: ``action`` is int32 [E, N].
+
+        A row whose episode was voided since it was last heard of takes no step; it reports that first.
+        """
         if action.shape != self._places.shape:
             raise UsageError(f"actions have shape {action.shape}, not {self._places.shape}")
-        rows = [int(row) for row in rows]
+        rows = [int(row) for row in rows if not self._report[row]]
         self._check_actions(action, rows)
         now = time.monotonic()
         for row in rows:
