@@ -8,6 +8,8 @@
 A step that is not valid (a crashed game) has advantage 0 and passes nothing on to the steps before it.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -28,6 +30,13 @@ def _gae(
     gae_lambda: float,
 ) -> tuple[Tensor, Tensor]:
     return cpu.gae(reward, value, bootstrap_value, terminated, truncated, last_value, valid, gamma, gae_lambda)
+
+
+@_gae.register_kernel("cuda")
+def _(*args: Any) -> tuple[Tensor, Tensor]:
+    from kpg_fast.kernels.gae import gpu  # here, because it imports Triton
+
+    return gpu.gae(*args)
 
 
 @_gae.register_fake

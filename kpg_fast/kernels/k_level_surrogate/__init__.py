@@ -43,6 +43,13 @@ def _pass(
     )
 
 
+@_pass.register_kernel("cuda")
+def _(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    from kpg_fast.kernels.k_level_surrogate import gpu  # here, because it imports Triton
+
+    return gpu.k_level_surrogate(*args)
+
+
 @_pass.register_fake
 def _(logits: Tensor, avail: Tensor | None, action: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     empty = logits.new_empty
@@ -104,7 +111,7 @@ def k_level_surrogate(
 
     Raises:
         UsageError: unknown clip mode, clip_eps not positive, or shapes or types that do not fit.
-        ValueError: an action outside 0 .. A-1.
+        ValueError: an action outside 0 .. A-1 (on a GPU, which does not report back, its loss is NaN).
 
     Float64 logits take the definition in ``ref.py`` (for tests).
     """
@@ -127,6 +134,13 @@ def k_level_surrogate(
 @torch.library.custom_op("kpg_fast::others_log_ratio", mutates_args=(), device_types="cpu")
 def _others_log_ratio(log_prob: Tensor, log_prob_old: Tensor, alive: Tensor | None) -> Tensor:
     return cpu.others_log_ratio(log_prob, log_prob_old, alive)
+
+
+@_others_log_ratio.register_kernel("cuda")
+def _(*args: Any) -> Tensor:
+    from kpg_fast.kernels.k_level_surrogate import gpu
+
+    return gpu.others_log_ratio(*args)
 
 
 @_others_log_ratio.register_fake

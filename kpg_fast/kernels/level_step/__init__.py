@@ -16,6 +16,7 @@ depend neither on the number of threads nor on the instruction set. There is no 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -98,6 +99,13 @@ torch.library.define(
     " SymInt step) -> ()",
 )
 torch.library.impl("kpg_fast::level_step", "cpu", cpu.level_step)
+
+
+@torch.library.impl("kpg_fast::level_step", "cuda")
+def _(*args: Any) -> None:
+    from kpg_fast.kernels.level_step import gpu  # here, because it imports Triton
+
+    gpu.level_step(*args)
 
 
 @torch.library.register_fake("kpg_fast::level_step")

@@ -6,7 +6,7 @@ w1, b1, w2 and v come from the state by networks of the caller. The absolute val
 without them (``monotonic=False``) it is FACMAC's non-monotonic mixer.
 
 Shapes: q [N, R], w1 [R, N, M], b1 and w2 [R, M], v and q_tot [R]; N agents, R rows (samples), M hidden units. Float32
-runs in csrc; float64 tensors always take the definition in ``ref.py`` (for tests).
+runs in csrc or, on a GPU, in Triton; float64 tensors always take the definition in ``ref.py`` (for tests).
 """
 
 from typing import Any
@@ -83,7 +83,13 @@ def _check(q: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, v: Tensor) -> None:
 
 
 def _implementation(q: Tensor) -> Any:
-    return cpu if q.dtype == torch.float32 and q.device.type == "cpu" else ref
+    if q.dtype != torch.float32:
+        return ref
+    if q.device.type == "cuda":
+        from kpg_fast.kernels.mixer import gpu  # here, because it imports Triton
+
+        return gpu
+    return cpu
 
 
 @torch.library.custom_op("kpg_fast::mix", mutates_args=())

@@ -21,6 +21,13 @@ def _forward(logits: Tensor, avail: Tensor | None, action: Tensor) -> tuple[Tens
     return cpu.log_prob_entropy(logits, avail, action)
 
 
+@_forward.register_kernel("cuda")
+def _(*args: Any) -> tuple[Tensor, Tensor]:
+    from kpg_fast.kernels.policy import gpu  # here, because it imports Triton
+
+    return gpu.log_prob_entropy(*args)
+
+
 @_forward.register_fake
 def _(logits: Tensor, avail: Tensor | None, action: Tensor) -> tuple[Tensor, Tensor]:
     return logits.new_empty(action.shape), logits.new_empty(action.shape)
@@ -29,6 +36,13 @@ def _(logits: Tensor, avail: Tensor | None, action: Tensor) -> tuple[Tensor, Ten
 @torch.library.custom_op("kpg_fast::log_prob_entropy_backward", mutates_args=(), device_types="cpu")
 def _backward(dlog_prob: Tensor, dentropy: Tensor, logits: Tensor, avail: Tensor | None, action: Tensor) -> Tensor:
     return cpu.log_prob_entropy_backward(dlog_prob, dentropy, logits, avail, action)
+
+
+@_backward.register_kernel("cuda")
+def _(*args: Any) -> Tensor:
+    from kpg_fast.kernels.policy import gpu
+
+    return gpu.log_prob_entropy_backward(*args)
 
 
 @_backward.register_fake
@@ -55,6 +69,13 @@ def _sample(
     return cpu.sample(logits, avail, seed, row, step, stream, greedy)
 
 
+@_sample.register_kernel("cuda")
+def _(*args: Any) -> tuple[Tensor, Tensor]:
+    from kpg_fast.kernels.policy import gpu
+
+    return gpu.sample(*args)
+
+
 @_sample.register_fake
 def _(
     logits: Tensor, avail: Tensor | None, seed: Tensor, row: Tensor, step: Tensor, stream: int, greedy: bool
@@ -75,7 +96,7 @@ def log_prob_entropy(logits: Tensor, avail: Tensor | None, action: Tensor) -> tu
 
     Raises:
         UsageError: shapes or types that do not fit.
-        ValueError: an action outside 0 .. A-1.
+        ValueError: an action outside 0 .. A-1 (on a GPU, which does not report back, its log_prob is NaN).
     """
     _check(logits, avail)
     check_shape("action", action, tuple(logits.shape[:-1]))

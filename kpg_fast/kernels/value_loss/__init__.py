@@ -20,6 +20,13 @@ def _pass(
     return cpu.value_loss(value, value_old, returns, mask, clip_eps)
 
 
+@_pass.register_kernel("cuda")
+def _(*args: Any) -> tuple[Tensor, Tensor]:
+    from kpg_fast.kernels.value_loss import gpu  # here, because it imports Triton
+
+    return gpu.value_loss(*args)
+
+
 @_pass.register_fake
 def _(value: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return value.new_empty(()), value.new_empty(value.shape)
