@@ -162,7 +162,7 @@ class Config:
             env=env,
             preset=cast(Preset, preset),
             settings=settings,
-            **run_defaults(preset) | {k: v for k, v in values.items() if k in own},
+            **run_defaults(preset, env) | {k: v for k, v in values.items() if k in own},
         )
         config.check()
         return config
@@ -299,9 +299,12 @@ def default_preset(algorithm: str, env: str) -> str:
     return "smac" if family in ("smax", "smac") else "mamujoco"
 
 
-def run_defaults(preset: str) -> dict[str, Any]:
+def run_defaults(preset: str, env: str = "") -> dict[str, Any]:
     """Fields of :class:`Config` that a preset sets beside the settings."""
-    return dict(RUN_DEFAULTS.get(preset, {}))
+    defaults = dict(RUN_DEFAULTS.get(preset, {}))
+    if defaults and env.startswith("smac/"):
+        defaults["eval_episodes"] = defaults["eval_every_episodes"]  # the game is slow: the last one is as the others
+    return defaults
 
 
 def _divisors_near(total: int, wanted: int) -> str:

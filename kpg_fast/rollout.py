@@ -143,9 +143,8 @@ class Rollout:
             if len(going):
                 at = torch.from_numpy(taken)[going]
                 obs, avail, reset = (memory[at, going] for memory in (self.obs, self.avail_actions, self.reset))
-                self.action[at, going], self.log_prob[at, going] = policy.act_for(
-                    going, obs, avail, reset, counter + at
-                )
+                action, log_prob = policy.act_for(going, obs, avail, reset, counter + at)
+                self.action[at, going], self.log_prob[at, going] = action, log_prob.to(self.log_prob.dtype)
                 out_action = np.zeros(self.action.shape[1:], np.int32)
                 out_action[going] = self.action[at, going].numpy()
             chosen = perf_counter()
@@ -174,11 +173,10 @@ class Rollout:
         """Void every step of an episode that turned out to be void: what a lost game has played is no data."""
         if self.valid.all():
             return
-        lost = torch.zeros_like(self.valid[0])
-        over = self.terminated | self.truncated
-        for valid, over_here in zip(self.valid.flip(0).unbind(), over.flip(0).unbind(), strict=True):
-            lost = ~valid | (lost & ~over_here)
-            valid &= ~lost
+        lost, over = torch.zeros_like(self.valid[0]), self.terminated | self.truncated
+        for t in reversed(range(len(over))):
+            lost = ~self.valid[t] | (lost & ~over[t])
+            self.valid[t] &= ~lost
 
     def tensors(self) -> dict[str, Tensor]:
         """What the next rollout begins with."""
