@@ -13,6 +13,7 @@ void bind_gemm(py::module_& m);
 void bind_linear(py::module_& m);
 void bind_gru(py::module_& m);
 void bind_policy(py::module_& m);
+void bind_agent_embedding(py::module_& m);
 void bind_gae(py::module_& m);
 void bind_smac(py::module_& m);
 void bind_mixer(py::module_& m);

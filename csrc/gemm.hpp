@@ -70,6 +70,7 @@ struct GruGradient {
     const float* h;
     const float* gates;
     float *dx, *dh0, *dw_x, *db_x, *dw_h, *db_n;
+    std::int64_t window;  // steps: no gradient passes from the first step of a window to the one before; 0: no windows
 };
 
 // How h changes from `now` to the parameters w_x .. b_n, given dx [G, T, R, in], and h and gates of the pass at `now`.

@@ -6,6 +6,7 @@
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
 #define KPG_ISA avx512_bf16
 #define KPG_LANES 16
+#define KPG_MASKED
 #define KPG_BF16_DOT
 #include "gemm_table.hpp"
 

@@ -25,20 +25,35 @@ KPG_INLINE Vec splat(float a) { return a - Vec{}; }
 // The first n lanes from memory, zeros behind.
 KPG_INLINE Vec load_first(const float* p, std::int64_t n) {
     if (n >= kLanes) return load(p);
+#ifdef KPG_MASKED
+    return reinterpret_cast<Vec>(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p));
+#else
     Vec v{};
     std::memcpy(&v, p, n * sizeof(float));
     return v;
+#endif
 }
 
 KPG_INLINE void store_first(float* p, Vec v, std::int64_t n) {
     if (n >= kLanes) return store(p, v);
+#ifdef KPG_MASKED
+    _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), reinterpret_cast<__m512>(v));
+#else
     std::memcpy(p, &v, n * sizeof(float));
+#endif
 }
 
 // A NaN in the first argument stays one.
 KPG_INLINE Vec at_least(Vec a, float bound) { return a < bound ? splat(bound) : a; }
 KPG_INLINE Vec at_most(Vec a, float bound) { return a > bound ? splat(bound) : a; }
 KPG_INLINE Vec between(Vec a, float low, float high) { return at_most(at_least(a, low), high); }
+
+KPG_INLINE bool any_nonzero(const float* p, std::int64_t n) {
+    for (std::int64_t i = 0; i < n; ++i) {
+        if (p[i] != 0) return true;
+    }
+    return false;
+}
 
 // A float's upper 16 bits, rounded to nearest even: bfloat16 in the low half of each lane.
 KPG_INLINE UVec to_bf16(Vec v) {

@@ -40,8 +40,8 @@ void gru_forward(const Floats& x, const Floats& h0, const Flags& reset, const Fl
 
 void gru_backward(const Floats& dh, const Floats& h, const Floats& gates, const Floats& x, const Floats& h0,
                   const Flags& reset, const Floats& w_x, const Floats& b_x, const Floats& w_h, const Floats& b_n,
-                  bool bf16, std::optional<Floats>& dx, Floats& dh0, Floats& dw_x, Floats& db_x, Floats& dw_h,
-                  Floats& db_n) {
+                  bool bf16, std::int64_t window, std::optional<Floats>& dx, Floats& dh0, Floats& dw_x, Floats& db_x,
+                  Floats& dw_h, Floats& db_n) {
     Gru gru = unrolled(x, h0, reset, w_x, b_x, w_h, b_n, bf16);
     const std::int64_t g = gru.sets, three = 3 * gru.hidden;
     GruGradient grad{};
@@ -54,6 +54,8 @@ void gru_backward(const Floats& dh, const Floats& h, const Floats& gates, const 
     grad.db_x = write("db_x", db_x, {g, three});
     grad.dw_h = write("dw_h", dw_h, {g, gru.hidden, three});
     grad.db_n = write("db_n", db_n, {g, gru.hidden});
+    if (window < 0) fail("window must be 0 (none) or positive; got " + std::to_string(window));
+    grad.window = window;
     py::gil_scoped_release nogil;
     kernels().gru_backward(gru, grad);
 }
@@ -83,8 +85,9 @@ void bind_gru(py::module_& m) {
           raw("b_n"), py::arg("bf16"), raw("h"), raw("gates").none(true),
           "Hidden states h [G, T, R, H], and gates [G, T, R, 4H] for the backward pass unless None.");
     m.def("gru_backward", &kpg::gru_backward, raw("dh"), raw("h"), raw("gates"), raw("x"), raw("h0"), raw("reset"),
-          raw("w_x"), raw("b_x"), raw("w_h"), raw("b_n"), py::arg("bf16"), raw("dx").none(true), raw("dh0"),
-          raw("dw_x"), raw("db_x"), raw("dw_h"), raw("db_n"), "Gradients of gru_forward; dx may be None.");
+          raw("w_x"), raw("b_x"), raw("w_h"), raw("b_n"), py::arg("bf16"), py::arg("window"), raw("dx").none(true),
+          raw("dh0"), raw("dw_x"), raw("db_x"), raw("dw_h"), raw("db_n"),
+          "Gradients of gru_forward, cut at windows of so many steps unless 0; dx may be None.");
     m.def("gru_difference", &kpg::gru_difference, raw("x"), raw("dx"), raw("h"), raw("gates"), raw("h0"), raw("reset"),
           raw("w_x"), raw("b_x"), raw("w_h"), raw("b_n"), raw("w_x_k"), raw("b_x_k"), raw("w_h_k"), raw("b_n_k"),
           py::arg("bf16"), raw("dh"), "How the hidden states change with the parameters and the input.");

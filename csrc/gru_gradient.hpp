@@ -1,5 +1,8 @@
 // The GRU over time, backward: a thread takes a block of rows through the steps from the last to the first. Gradients
 // of weights are products over samples; a block collects the samples of a few steps before it adds such a product.
+//
+// Rows without any gradient, and steps of a block before any has reached them, are left out: a lookahead level may take
+// its gradient from a part of a minibatch, and then pays for that part.
 #pragma once
 
 namespace kpg::KPG_ISA {
@@ -22,6 +25,7 @@ class GruBackward {
           groups(gru_groups(gru.rows)),
           group_rows((gru.rows + groups - 1) / groups),
           block(std::min(kGruRows, round_up(group_rows, kTileRows))),
+          window(grad.window > 0 ? grad.window : gru.steps),
           depth_gates(3 * s.padded / P::kPack),
           in_strips(round_up(gru.in, kTileRows)),
           hidden_strips(round_up(gru.hidden, kTileRows)),
@@ -51,25 +55,35 @@ class GruBackward {
     const Gru& gru;
     const GruGradient& grad;
     const GruSizes s;
-    const std::int64_t groups, group_rows, block, depth_gates, in_strips, hidden_strips, transposed_floats, sum_floats;
+    const std::int64_t groups, group_rows, block, window, depth_gates, in_strips, hidden_strips, transposed_floats,
+        sum_floats;
 
     // A thread's scratch for one block of rows.
     struct Scratch {
-        float *dh, *previous, *d, *bias, *halves, *x_strips, *h_strips, *input_panels, *recurrent_panels;
+        float *dh, *previous, *d, *bias, *halves, *x_strips, *h_strips, *input_panels, *recurrent_panels, *inputs;
         std::int64_t filled = 0;  // packs of samples collected and not yet multiplied
+    };
+
+    // Up to kGruRows rows that are worked on together, in ascending order.
+    struct Block {
+        std::int64_t rows[kGruRows];
+        std::int64_t count = 0;
+
+        bool consecutive() const { return rows[count - 1] - rows[0] == count - 1; }
     };
 
     Scratch scratch() const {
         const std::int64_t sizes[] = {kGruRows * s.padded,     kGruRows * s.padded, kGruRows * 4 * s.padded,
                                       4 * s.padded,            kGruRows * 4 * s.padded, kDepth * in_strips,
-                                      kDepth * hidden_strips,  kDepth * 3 * s.padded,   kDepth * 3 * s.padded};
+                                      kDepth * hidden_strips,  kDepth * 3 * s.padded,   kDepth * 3 * s.padded,
+                                      kGruRows * gru.in};
         std::int64_t total = 0;
         for (std::int64_t size : sizes) total += size;
         float* at = workspace(1, total);
         Scratch to{};
         float** parts[] = {&to.dh,       &to.previous, &to.d,            &to.bias,           &to.halves,
-                           &to.x_strips, &to.h_strips, &to.input_panels, &to.recurrent_panels};
-        for (int i = 0; i < 9; ++i) {
+                           &to.x_strips, &to.h_strips, &to.input_panels, &to.recurrent_panels, &to.inputs};
+        for (int i = 0; i < 10; ++i) {
             *parts[i] = at;
             at += sizes[i];
         }
@@ -92,44 +106,105 @@ class GruBackward {
     void sweep_group(std::int64_t g, std::int64_t group, const float* transposed, float* sums) const {
         std::fill_n(sums, sum_floats, 0.0f);
         const std::int64_t end = std::min((group + 1) * group_rows, gru.rows);
-        for (std::int64_t first = group * group_rows; first < end; first += block) {
-            sweep_block(g, first, std::min(block, end - first), transposed, sums);
+        Block rows;
+        for (std::int64_t row = group * group_rows; row < end; ++row) {
+            if (has_gradient(g, row)) {
+                rows.rows[rows.count++] = row;
+            } else {
+                clear(g, row);
+            }
+            if (rows.count == block || (row + 1 == end && rows.count > 0)) {
+                sweep_block(g, rows, transposed, sums);
+                rows.count = 0;
+            }
         }
     }
 
-    void sweep_block(std::int64_t g, std::int64_t first, std::int64_t rows, const float* transposed, float* sums) const {
-        const std::int64_t hidden = gru.hidden, padded = s.padded, packs = (rows + P::kPack - 1) / P::kPack;
-        Scratch to = scratch();
-        Epilogue onto;
-        onto.add = true;
-        std::fill_n(to.dh, rows * padded, 0.0f);
+    std::int64_t sample(std::int64_t g, std::int64_t t, std::int64_t row) const {
+        return (g * gru.steps + t) * gru.rows + row;
+    }
+
+    bool any(std::int64_t sample) const { return any_nonzero(grad.dh + sample * gru.hidden, gru.hidden); }
+
+    bool has_gradient(std::int64_t g, std::int64_t row) const {
         for (std::int64_t t = gru.steps - 1; t >= 0; --t) {
-            const std::int64_t at = t * gru.rows + first, out_at = g * gru.steps * gru.rows + at;
-            const bool* reset = gru.reset + g * gru.reset_set_stride + at;
-            std::fill_n(to.bias, 4 * padded, 0.0f);
-            for (std::int64_t i = 0; i < rows; ++i) {
-                const float* previous = t > 0 ? grad.h + (out_at - gru.rows + i) * hidden : gru.h0[g] + (first + i) * hidden;
-                gates(out_at + i, reset[i] ? nullptr : previous, to, i);
+            if (any(sample(g, t, row))) return true;
+        }
+        return false;
+    }
+
+    void clear(std::int64_t g, std::int64_t row) const {
+        std::fill_n(grad.dh0 + (g * gru.rows + row) * gru.hidden, gru.hidden, 0.0f);
+        for (std::int64_t t = 0; grad.dx && t < gru.steps; ++t) std::fill_n(dx(g, t, row), gru.in, 0.0f);
+    }
+
+    float* dx(std::int64_t g, std::int64_t t, std::int64_t row) const { return grad.dx + sample(g, t, row) * gru.in; }
+
+    void sweep_block(std::int64_t g, const Block& rows, const float* transposed, float* sums) const {
+        Scratch to = scratch();
+        std::fill_n(to.dh, rows.count * s.padded, 0.0f);
+        bool reached = false;  // whether anything of later steps is in to.dh
+        for (std::int64_t t = gru.steps - 1; t >= 0; --t) {
+            for (std::int64_t i = 0; i < rows.count && !reached; ++i) reached = any(sample(g, t, rows.rows[i]));
+            if (reached) {
+                back_through_step(g, t, rows, transposed, to, sums);
+            } else {
+                for (std::int64_t i = 0; grad.dx && i < rows.count; ++i) std::fill_n(dx(g, t, rows.rows[i]), gru.in, 0.0f);
             }
-            add_bias(to.bias, sums + (in_strips + hidden_strips) * 3 * padded);
-            Rows d = rows_for_tiles<P>(to.d, 4 * padded, rows, 4 * padded, to.halves);
-            product<P>(rows, depth_gates, {d.data + padded / P::kPack, d.stride}, transposed, padded, true, to.dh, padded,
-                       onto);
-            if (grad.dx) {
-                product<P>(rows, depth_gates, d, transposed + depth_gates * padded, gru.in, false,
-                           grad.dx + out_at * gru.in, gru.in, Epilogue{});
+            if (t % window == 0 && t > 0) {
+                std::fill_n(to.dh, rows.count * s.padded, 0.0f);
+                reached = false;
             }
-            for (std::int64_t i = 0; i < rows; ++i) {
-                if (reset[i]) std::fill_n(to.dh + i * padded, padded, 0.0f);
-            }
-            if (to.filled + packs > kDepth) multiply_samples(to, sums);
-            collect_samples(gru.x[g] + at * gru.in, rows, to);
-            to.filled += packs;
         }
         multiply_samples(to, sums);
-        for (std::int64_t i = 0; i < rows; ++i) {
-            std::memcpy(grad.dh0 + (g * gru.rows + first + i) * hidden, to.dh + i * padded, hidden * sizeof(float));
+        for (std::int64_t i = 0; i < rows.count; ++i) {
+            std::memcpy(grad.dh0 + (g * gru.rows + rows.rows[i]) * gru.hidden, to.dh + i * s.padded,
+                        gru.hidden * sizeof(float));
         }
+    }
+
+    void back_through_step(std::int64_t g, std::int64_t t, const Block& rows, const float* transposed, Scratch& to,
+                           float* sums) const {
+        const std::int64_t padded = s.padded, count = rows.count, packs = (count + P::kPack - 1) / P::kPack;
+        const bool* reset = gru.reset + g * gru.reset_set_stride + t * gru.rows;
+        std::fill_n(to.bias, 4 * padded, 0.0f);
+        for (std::int64_t i = 0; i < count; ++i) {
+            const std::int64_t row = rows.rows[i];
+            const float* previous = t > 0 ? grad.h + sample(g, t - 1, row) * gru.hidden : gru.h0[g] + row * gru.hidden;
+            gates(sample(g, t, row), reset[row] ? nullptr : previous, to, i);
+        }
+        add_bias(to.bias, sums + (in_strips + hidden_strips) * 3 * padded);
+        Rows d = rows_for_tiles<P>(to.d, 4 * padded, count, 4 * padded, to.halves);
+        Epilogue onto;
+        onto.add = true;
+        product<P>(count, depth_gates, {d.data + padded / P::kPack, d.stride}, transposed, padded, true, to.dh, padded, onto);
+        if (grad.dx) gradient_of_input(g, t, rows, d, transposed + depth_gates * padded, to);
+        for (std::int64_t i = 0; i < count; ++i) {
+            if (reset[rows.rows[i]]) std::fill_n(to.dh + i * padded, padded, 0.0f);
+        }
+        if (to.filled + packs > kDepth) multiply_samples(to, sums);
+        collect_samples(inputs_of(g, t, rows, to), count, to);
+        to.filled += packs;
+    }
+
+    void gradient_of_input(std::int64_t g, std::int64_t t, const Block& rows, Rows d, const float* weights,
+                           const Scratch& to) const {
+        const bool direct = rows.consecutive();
+        float* out = direct ? dx(g, t, rows.rows[0]) : to.inputs;
+        product<P>(rows.count, depth_gates, d, weights, gru.in, false, out, gru.in, Epilogue{});
+        for (std::int64_t i = 0; i < rows.count && !direct; ++i) {
+            std::memcpy(dx(g, t, rows.rows[i]), out + i * gru.in, gru.in * sizeof(float));
+        }
+    }
+
+    // The inputs of a step's rows, one after another.
+    const float* inputs_of(std::int64_t g, std::int64_t t, const Block& rows, const Scratch& to) const {
+        const float* x = gru.x[g] + t * gru.rows * gru.in;
+        if (rows.consecutive()) return x + rows.rows[0] * gru.in;
+        for (std::int64_t i = 0; i < rows.count; ++i) {
+            std::memcpy(to.inputs + i * gru.in, x + rows.rows[i] * gru.in, gru.in * sizeof(float));
+        }
+        return to.inputs;
     }
 
     // In two stages, rows and then steps: a sum of thousands one by one would lose digits.

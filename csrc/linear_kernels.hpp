@@ -69,14 +69,29 @@ struct LinearBackward {
     const std::int64_t transposed_floats = grad.dx ? packed_size(depth_out, l.in) : 0;
     const std::int64_t part_floats = (in_padded + 1) * out_padded;  // the last row is the bias'
 
+    // Rows of a chunk that have a gradient; a lookahead level may take its own from a part of a minibatch.
+    struct Chunk {
+        std::int64_t rows[kDepth];
+        std::int64_t count = 0, size;
+
+        bool whole() const { return count == size; }
+    };
+
+    void find_rows(std::int64_t at, Chunk& chunk) const {
+        for (std::int64_t i = 0; i < chunk.size; ++i) {
+            if (any_nonzero(grad.dy + (at + i) * l.out, l.out)) chunk.rows[chunk.count++] = i;
+        }
+    }
+
     // dz = dy where the activation let through, zeros in the padding; adds its column sums to db.
-    void mask_rows(std::int64_t at, std::int64_t rows, float* dz, float* db) const {
+    void mask_rows(std::int64_t at, const Chunk& chunk, float* dz, float* db) const {
         for (std::int64_t column = 0; column < l.out; column += kLanes) {
-            for (std::int64_t some = 0; some < rows; some += kSummedAtOnce) {
+            for (std::int64_t some = 0; some < chunk.count; some += kSummedAtOnce) {
                 Vec sum{};
-                for (std::int64_t i = some; i < std::min(rows, some + kSummedAtOnce); ++i) {
-                    Vec v = load_first(grad.dy + (at + i) * l.out + column, l.out - column);
-                    if (l.relu) v = load_first(grad.y + (at + i) * l.out + column, l.out - column) > 0 ? v : Vec{};
+                for (std::int64_t i = some; i < std::min(chunk.count, some + kSummedAtOnce); ++i) {
+                    const std::int64_t from = (at + chunk.rows[i]) * l.out + column;
+                    Vec v = load_first(grad.dy + from, l.out - column);
+                    if (l.relu) v = load_first(grad.y + from, l.out - column) > 0 ? v : Vec{};
                     sum += v;
                     store(dz + i * out_padded + column, v);
                 }
@@ -87,22 +102,42 @@ struct LinearBackward {
 
     void part(std::int64_t g, std::int64_t p, const float* transposed, float* partial) const {
         const std::int64_t first = p * parts.rows, last = std::min(first + parts.rows, l.rows);
-        float* dz = workspace(1, kDepth * (3 * out_padded + in_padded + 1));
+        float* dz = workspace(1, kDepth * (3 * out_padded + 2 * in_padded));
         float* panels = dz + kDepth * out_padded;
         float* halves = panels + kDepth * out_padded;
         float* strips = halves + kDepth * out_padded;
+        float* gathered = strips + kDepth * in_padded;
         std::fill_n(partial, part_floats, 0.0f);
         for (std::int64_t at = first; at < last; at += kDepth) {
-            std::int64_t rows = std::min(kDepth, last - at), packs = (rows + P::kPack - 1) / P::kPack;
-            mask_rows(g * l.rows + at, rows, dz, partial + in_padded * out_padded);
+            Chunk chunk{};
+            chunk.size = std::min(kDepth, last - at);
+            find_rows(g * l.rows + at, chunk);
+            const std::int64_t rows = chunk.count, packs = (rows + P::kPack - 1) / P::kPack;
+            mask_rows(g * l.rows + at, chunk, dz, partial + in_padded * out_padded);
             pack_panels<P>({dz, rows, out_padded, out_padded, 1}, vectors(l.out), 0, depth_rows, 0, panels);
-            const float* x = l.x[g] + at * l.x_row_stride;
-            pack_strips<P>({x, rows, l.in, l.x_row_stride, 1}, depth_rows, 0, strips);
+            pack_strips<P>(inputs_of(g, at, chunk, gathered), depth_rows, 0, strips);
             add_transposed_product<P>(packs, strips, in_padded, panels, vectors(l.out), depth_rows, partial, out_padded);
-            if (grad.dx) {
-                product<P>(rows, depth_out, rows_for_tiles<P>(dz, out_padded, rows, l.out, halves), transposed, l.in,
-                           false, grad.dx + (g * l.rows + at) * l.in, l.in, Epilogue{});
-            }
+            if (!grad.dx) continue;
+            float* dx = grad.dx + (g * l.rows + at) * l.in;
+            product<P>(rows, depth_out, rows_for_tiles<P>(dz, out_padded, rows, l.out, halves), transposed, l.in, false,
+                       chunk.whole() ? dx : gathered, l.in, Epilogue{});
+            if (!chunk.whole()) scatter(chunk, gathered, dx);
+        }
+    }
+
+    Source inputs_of(std::int64_t g, std::int64_t at, const Chunk& chunk, float* gathered) const {
+        const float* x = l.x[g] + at * l.x_row_stride;
+        if (chunk.whole()) return {x, chunk.count, l.in, l.x_row_stride, 1};
+        for (std::int64_t i = 0; i < chunk.count; ++i) {
+            std::memcpy(gathered + i * l.in, x + chunk.rows[i] * l.x_row_stride, l.in * sizeof(float));
+        }
+        return {gathered, chunk.count, l.in, l.in, 1};
+    }
+
+    void scatter(const Chunk& chunk, const float* gathered, float* dx) const {
+        std::fill_n(dx, chunk.size * l.in, 0.0f);
+        for (std::int64_t i = 0; i < chunk.count; ++i) {
+            std::memcpy(dx + chunk.rows[i] * l.in, gathered + i * l.in, l.in * sizeof(float));
         }
     }
 

@@ -11,6 +11,7 @@ PYBIND11_MODULE(_C, m) {
     bind_linear(m);
     bind_gru(m);
     bind_policy(m);
+    bind_agent_embedding(m);
     bind_gae(m);
     bind_smac(m);
     bind_mixer(m);

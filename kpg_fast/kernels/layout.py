@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from numpy.typing import NDArray
@@ -45,29 +45,44 @@ def empty(*shape: int) -> Tensor:
     return torch.from_numpy(_C.take_memory(shape))
 
 
-_gradient_precision: str | None = None
+class _GradientSettings(NamedTuple):
+    precision: str | None = None
+    window: int = 0
+
+
+_gradient_settings = _GradientSettings()
 
 
 @contextmanager
-def gradients_in(precision: str | None) -> Iterator[None]:
-    """Run the products of gradients taken inside in ``precision``, whatever their forward pass ran in; None: the same.
+def gradients_in(precision: str | None, window: int = 0) -> Iterator[None]:
+    """Take the gradients inside otherwise than their forward pass says.
 
-    Lookahead levels differentiate the float32 pass of the committed level in bfloat16. It is a setting of the process,
-    not of a thread: autograd has threads of its own.
+    Lookahead levels differentiate the float32 pass of the committed level in bfloat16, or cut in time. This is a
+    setting of the process, not of a thread: autograd has threads of its own.
+
+    Args:
+        precision: of their products; None: that of the forward pass.
+        window: cut a recurrent pass into windows of so many steps and let no gradient pass from one to the one before;
+            0: no windows.
     """
-    global _gradient_precision
+    global _gradient_settings
     if precision is not None:
         check_precision(precision)
-    before, _gradient_precision = _gradient_precision, precision
+    before, _gradient_settings = _gradient_settings, _GradientSettings(precision, window)
     try:
         yield
     finally:
-        _gradient_precision = before
+        _gradient_settings = before
 
 
 def gradient_precision(of_forward: str) -> str:
     """The precision in which the gradient of a pass in ``of_forward`` is to run now."""
-    return _gradient_precision or of_forward
+    return _gradient_settings.precision or of_forward
+
+
+def gradient_window() -> int:
+    """Steps of a window that no gradient leaves backwards; 0: no windows."""
+    return _gradient_settings.window
 
 
 def check_precision(precision: str) -> None:

@@ -6,6 +6,7 @@ import torch
 from kpg_fast import _C
 from kpg_fast.errors import UsageError
 from kpg_fast.kernels.gru import gru, ref
+from kpg_fast.kernels.layout import gradients_in
 from tests.kernels.oracle import as_exact_as_torch, doubled, kernels, threads, value_and_gradients
 
 # G, T, R, I, H: ones, primes, one past a register, a tile, a block of rows; several groups of rows; deep products
@@ -139,6 +140,50 @@ def test_one_reset_for_all_sets_and_views_of_flat_parameters():
     (dflat,) = torch.autograd.grad(h, flat, dh)
     assert torch.equal(h, expected[0])
     assert torch.equal(dflat, torch.cat([d.flatten(1) for d in expected[3:]], 1))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("shape", [(1, 9, 97, 7, 13), (2, 5, 60, 16, 20)])
+def test_rows_and_steps_without_a_gradient_add_nothing(shape, precision):
+    """Leaving out what has no gradient gives what working through the zeros would."""
+    inputs, dh = cell(*shape, reset=0.0)
+    dh[:, :, ::3] = 0
+    dh[:, 4:, 1::2] = 0
+    ours = value_and_gradients(lambda *a: gru(*a, precision=precision), inputs, dh)
+    exact = value_and_gradients(ref.gru, doubled(*inputs), dh)
+    single = value_and_gradients(ref.gru, inputs, dh)
+    for name, value, torchs, truth in zip(NAMES, ours, single, exact, strict=True):
+        if precision == "fp32":
+            as_exact_as_torch(value, torchs, truth, name)
+        assert (value - truth).norm() < 0.01 * truth.norm(), name
+    untouched = dh.flatten(0, 1).abs().amax((0, 2)) == 0
+    assert (ours[1][:, :, untouched] == 0).all()
+    assert (ours[2][:, untouched] == 0).all()
+
+
+def test_no_gradient_at_all():
+    inputs, dh = cell(1, 4, 30, 5, 6)
+    assert all((gradient == 0).all() for gradient in value_and_gradients(gru, inputs, 0 * dh)[1:])
+
+
+@pytest.mark.parametrize("window", [1, 3, 4, 100])
+def test_a_window_ends_where_its_first_step_begins(window):
+    """As if the hidden state that a window begins with were data."""
+    inputs, dh = cell(2, 8, 30, 5, 6)
+    with gradients_in(None, window):
+        ours = value_and_gradients(gru, inputs, dh)
+
+    def cut(x, h0, reset, *weights):
+        parts, h = [], h0
+        for start in range(0, 8, window):
+            part = ref.gru(x[:, start : start + window], h, reset[:, start : start + window], *weights)
+            parts.append(part)
+            h = part[:, -1].detach()
+        return torch.cat(parts, 1)
+
+    single, exact = value_and_gradients(cut, inputs, dh), value_and_gradients(cut, doubled(*inputs), dh)
+    for name, *results in zip(NAMES, ours, single, exact, strict=True):
+        as_exact_as_torch(*results, name)
 
 
 def test_the_gradient_can_be_asked_for_more_than_once():

@@ -66,6 +66,19 @@ def test_bf16_error_is_that_of_its_rounding(isa):
         assert (value - truth).abs().max() < 2e-6 * truth.abs().max() * 128**0.5, name
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("live", [0, 1, 77, 555])
+def test_rows_without_a_gradient_add_nothing(live, precision):
+    inputs, dy = layer(2, 600, 33, 17)
+    activation = "none" if precision == "bf16" else "relu"  # whose kink lies elsewhere in bf16
+    inputs = away_from_the_kink(inputs, activation)
+    dy[:, torch.randperm(600, generator=torch.Generator().manual_seed(live))[live:]] = 0
+    ours = value_and_gradients(lambda *a: linear(*a, activation, precision), inputs, dy)
+    exact = value_and_gradients(lambda *a: ref.linear(*a, activation), doubled(*inputs), dy)
+    for name, value, truth in zip(NAMES, ours, exact, strict=True):
+        assert (value - truth).norm() <= (0.01 if precision == "bf16" else 1e-6) * truth.norm(), name
+
+
 def test_scratch_memory_of_an_earlier_call_does_not_leak():
     inputs, dy = layer(2, 70, 13, 5)
     clean = value_and_gradients(lambda *a: linear(*a, "relu"), inputs, dy)

@@ -20,7 +20,13 @@ from torch import Tensor
 
 from kpg_fast.errors import UsageError
 from kpg_fast.kernels.gru import cpu, ref
-from kpg_fast.kernels.layout import check_dtypes, check_precision, check_shape, gradient_precision
+from kpg_fast.kernels.layout import (
+    check_dtypes,
+    check_precision,
+    check_shape,
+    gradient_precision,
+    gradient_window,
+)
 
 
 @torch.library.custom_op("kpg_fast::gru", mutates_args=(), device_types="cpu")
@@ -68,9 +74,10 @@ def _backward(
     w_h: Tensor,
     b_n: Tensor,
     precision: str,
+    window: int,
     needs_dx: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return cpu.backward(dh, h, gates, x, h0, reset, w_x, b_x, w_h, b_n, precision, needs_dx)
+    return cpu.backward(dh, h, gates, x, h0, reset, w_x, b_x, w_h, b_n, precision, window, needs_dx)
 
 
 @_backward.register_fake
@@ -86,6 +93,7 @@ def _(
     w_h: Tensor,
     b_n: Tensor,
     precision: str,
+    window: int,
     needs_dx: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     dh0, dw_x, db_x, dw_h, db_n = (a.new_empty(a.shape) for a in (h0, w_x, b_x, w_h, b_n))
@@ -103,7 +111,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 def _gradient(ctx: Any, dh: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     h, gates, x, h0, reset, *weights = ctx.saved_tensors
     needs_dx, precision = ctx.needs_input_grad[0], gradient_precision(ctx.precision)
-    dx, dh0, *dweights = _backward(dh, h, gates, x, h0, reset, *weights, precision, needs_dx)
+    dx, dh0, *dweights = _backward(dh, h, gates, x, h0, reset, *weights, precision, gradient_window(), needs_dx)
     return dx if needs_dx else None, dh0, None, *dweights, None, None
 
 

@@ -53,6 +53,7 @@ def backward(
     w_h: Tensor,
     b_n: Tensor,
     precision: str,
+    window: int,
     needs_dx: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return (dx, dh0, dw_x, db_x, dw_h, db_n); dx is empty where it is not wanted."""
@@ -64,6 +65,7 @@ def backward(
         view(gates),
         *_inputs(x, h0, reset, w_x, b_x, w_h, b_n),
         precision == "bf16",
+        window,
         view(dx) if needs_dx else None,
         *(view(gradient) for gradient in rest),
     )
