@@ -47,6 +47,14 @@ def examine() -> Iterator[Finding]:
     yield from _machine()
 
 
+def compare_smac_clients() -> Iterator[Finding]:
+    """Whether ``--client native`` sees what the libraries see on this machine's StarCraft II, scenario by scenario."""
+    from kpg_fast.envs.smac import compare_clients
+
+    for name, agree, detail in compare_clients():
+        yield Finding(f"smac/{name}", agree, detail)
+
+
 def environments() -> dict[str, str]:
     """Family -> its scenarios, or why they cannot be had here."""
     found = {}

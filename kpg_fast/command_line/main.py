@@ -103,14 +103,18 @@ def show_list() -> int:
     return 0
 
 
-def doctor() -> int:
-    """What is installed, which backends work and why not the others, and what this machine can do."""
-    from kpg_fast.command_line.doctor import examine
+def doctor(smac_parity: bool = False) -> int:
+    """What is installed, which backends work and why not the others, and what this machine can do.
+
+    Args:
+        smac_parity: instead, play the same games of the installed StarCraft II through both clients and compare.
+    """
+    from kpg_fast.command_line.doctor import compare_smac_clients, examine
 
     healthy = True
-    for finding in examine():
+    for finding in compare_smac_clients() if smac_parity else examine():
         print(finding)
-        healthy &= finding.ok or not finding.needed
+        healthy &= finding.ok or not (finding.needed or smac_parity)
     return 0 if healthy else 1
 
 

@@ -30,16 +30,28 @@ class TrainFlags(Config):
     seed: Suppress[int] = 0
     seeds: Annotated[tuple[int, ...], arg(metavar="SEED...")] = (0,)
     """Trained one after another, each in its own run directory."""
+    client: Literal["smac", "native"] | None = None
+    """smac/ only: play through the libraries smac and smacv2 (the default), or through our own client."""
+    sync: bool = False
+    """smac/ only: wait for lost games, so that the same seed gives the same run."""
+    bootstrap_time_limit: bool = False
+    """smac/ only: bootstrap the value at the time limit, where published results call it the end."""
 
     def configs(self) -> list[Config]:
         """One configuration a seed, checked."""
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise UsageError(f"seeds {self.seeds}: name at least one, and none twice")
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(Config)}
+        values["env_options"] += self._short_options()
         configs = [Config(**values | {"seed": seed}) for seed in self.seeds]
         for config in configs:
             config.check()
         return configs
+
+    def _short_options(self) -> tuple[str, ...]:
+        """The options of an environment that have flags of their own."""
+        given = {"client": self.client, "sync": self.sync, "bootstrap_time_limit": self.bootstrap_time_limit}
+        return tuple(f"{name}={value}" for name, value in given.items() if value)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Protocol
 
+from kpg_fast.runs.records import name_of_task
 from kpg_fast.trainer import Trainer
 
 _LINE_EVERY = 10.0  # seconds between plain lines
@@ -95,9 +96,8 @@ class Status:
     def __init__(self, trainer: Trainer) -> None:
         config = trainer.config
         self.num_updates = trainer.num_updates
-        self.title = f"{config.algorithm} K={config.levels} on {config.env}, seed {config.seed}"
-        if "flavour" in trainer.facts:
-            self.title += f", {trainer.facts['flavour']} flavour"
+        task = name_of_task(config.env, trainer.facts)
+        self.title = f"{config.algorithm} K={config.levels} on {task}, seed {config.seed}"
         self.total_steps = trainer.num_updates * (config.total_steps // config.num_updates)
         self.finished_at: deque[float] = deque(maxlen=20)
         self.warned = False
@@ -136,6 +136,8 @@ class Status:
         ):
             if metric in metrics:
                 cells[name] = format(metrics[metric], form)
+        if dropped := metrics.get("smac/dropped_episodes"):
+            cells["lost episodes"] = f"{dropped:.0f}"
         parts = {name: metrics.get(f"time/{name}", 0.0) for name in _SPLIT}
         if total := sum(parts.values()):
             cells["time"] = " ".join(f"{name} {100 * part / total:.0f}%" for name, part in parts.items())

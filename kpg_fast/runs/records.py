@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,15 @@ class Run:
 
     @property
     def task(self) -> str:
-        """Environment and flavour: what runs must share to be compared."""
-        flavour = self.facts.get("flavour")
-        return f"{self.config.env} ({flavour} flavour)" if flavour else self.config.env
+        """Environment with its flavour, or its game's version and client: what runs must share to be compared."""
+        return name_of_task(self.config.env, self.facts)
+
+
+def name_of_task(env: str, facts: Mapping[str, str]) -> str:
+    """The environment and what sets its results apart: ``smax/2s3z (fast flavour)``."""
+    marks = [("flavour", "{} flavour"), ("game_version", "game {}"), ("client", "{} client")]
+    known = [text.format(facts[fact]) for fact, text in marks if fact in facts]
+    return f"{env} ({', '.join(known)})" if known else env
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:

@@ -26,7 +26,7 @@ TRAIN_SMALL = ["train", "k-mappo", "smax/2s3z", *SMALL, "--total-steps", "128"]
 @pytest.fixture(autouse=True)
 def in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "120")  # one column of help
 
 
 @pytest.fixture(scope="module")

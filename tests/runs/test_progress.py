@@ -29,7 +29,7 @@ def follow(progress: Progress) -> None:
 def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     follow(Lines())
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "k-mappo K=2 on smax/2s3z, seed 0, fake flavour, run directory runs/x"
+    assert lines[0] == "k-mappo K=2 on smax/2s3z (fake flavour), seed 0, run directory runs/x"
     assert "steps 32/128" in lines[1]
     assert "eta -" in lines[1]  # the first update says nothing about the rest
     warnings = [line for line in lines if line.startswith("warning")]
