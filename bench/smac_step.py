@@ -8,7 +8,7 @@ the game's own speed; the settings of every row name the version that was played
     throughput     8 games; on the stand-in each step takes a random 2 to 20 ms: ours (`recv`: whoever is ready; `step`:
                    all together) against a plain lock-step runner (`bench.smac_lock_step`)
     games a core   how many games one core of client keeps going: wall-clock time of a step by the client's CPU in it
-    memory         MB a game that the client adds
+    memory         resident MB: what a game adds to our one process, and a worker of the libraries, which has one game
 """
 
 import argparse
@@ -60,7 +60,7 @@ def cases(peers: str | None = None) -> list[Case]:
     )
     memory = Case(
         name="smac/rss/3m",
-        metric="memory a game adds to the clients",
+        metric="resident memory a game adds",
         unit="MB",
         run=_memory,
         reference="smac" if stock else "",
@@ -207,7 +207,7 @@ def _cost_of_smac(name: str, steps: int) -> _Cost:
     return cost
 
 
-def _throughput(seconds: float = 4.0, turns: int = 3) -> Samples:
+def _throughput(seconds: float = 3.0, turns: int = 3) -> Samples:
     contenders = {"ours": _ready_first, "step_all": _all_together, "lock_step_native": _lock_step}
     if _have_smac():
         contenders["lock_step_smac"] = _lock_step_smac
@@ -302,37 +302,48 @@ def _run_in_lock_step(runner: LockStepRunner, seconds: float) -> float:
 
 
 def _memory() -> Samples:
-    """Proportional set size (private pages, and shared ones by their share) that a game adds to its clients."""
     with _played():
-        samples: Samples = {"ours": [_native_memory(games) for games in (4, 8)]}
+        few, many = (_rss_with(games) for games in (1, 33))
+        samples: Samples = {"ours": [(many - few) / 32]}
         if _have_smac():
             with closing(_games(2, "smac")) as env:
+                env.reset(StepArrays.empty(env.spec))
                 slots = env._client._slots.values()  # type: ignore[attr-defined]
-                samples["smac"] = [_pss(slot.process.pid) for slot in slots]
+                samples["smac"] = [_rss(slot.process.pid) for slot in slots]
     return samples
 
 
-def _native_memory(games: int) -> float:
-    with closing(_games(1)) as env:
-        env.reset(StepArrays.empty(env.spec))
-        before = _pss(os.getpid())
-        with closing(_games(games)) as more:
-            more.reset(StepArrays.empty(more.spec))
-            return (_pss(os.getpid()) - before) / games
+def _rss_with(games: int) -> float:
+    """Resident MB of a process of its own that plays so many."""
+    command = [sys.executable, "-W", "ignore", "-m", "bench.smac_step", "memory", "3m", "--games", str(games)]
+    done = subprocess.run(command, cwd=_ROOT, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return float(done.stdout)
 
 
-def _pss(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+def _rss(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
+
+
+def _memory_of_this_process(games: int) -> float:
+    with closing(_games(games)) as env:
+        out = StepArrays.empty(env.spec)
+        env.reset(out)
+        env.step(_choose(out.avail_actions, np.random.default_rng(0)), out)
+        return _rss(os.getpid())
 
 
 def main() -> None:
-    """One contender's client CPU, as JSON: ``python -m bench.smac_step CONTENDER MAP``."""
+    """One contender's client CPU as JSON, or resident MB: ``python -m bench.smac_step CONTENDER|memory MAP``."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("contender", choices=("ours", "smac_upb", "smac_python"))
+    parser.add_argument("contender", choices=("ours", "smac_upb", "smac_python", "memory"))
     parser.add_argument("map")
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--games", type=int, default=1)
     arguments = parser.parse_args()
+    if arguments.contender == "memory":
+        print(_memory_of_this_process(arguments.games))
+        return
     cost = _cost_of_ours if arguments.contender == "ours" else _cost_of_smac
     print(json.dumps(cost(arguments.map, arguments.steps).summary()))
 
