@@ -37,11 +37,14 @@ def choose(available: Array, clock: int, action: Array) -> None:
     """One of its available actions for every agent, uniformly."""
     envs, agents, num_actions = available.shape
     for e in prange(envs):
+        words = philox(1, e, clock, 0, FOR_BENCH)
         for i in range(agents):
+            if i % 4 == 0 and i:
+                words = philox(1, e, clock, i, FOR_BENCH)
             count = 0
             for a in range(num_actions):
                 count += available[e, i, a]
-            left = philox(1, e, clock, i, FOR_BENCH)[0] % np.uint32(count)
+            left = words[i % 4] % np.uint32(count)
             for a in range(num_actions):
                 if available[e, i, a]:
                     if left == 0:

@@ -15,7 +15,7 @@ from numba.extending import intrinsic, overload
 F = TypeVar("F", bound=Callable[..., Any])
 Scalar = Any  # float32, int32 or bool, as numba infers it
 
-device: Callable[[F], F] = njit(nogil=True, _nrt=False, error_model="numpy")  # type: ignore[call-overload]
+device: Callable[[F], F] = njit(nogil=True, _nrt=False, error_model="numpy", forceinline=True)  # type: ignore[call-overload]
 
 
 def multiply_add(a: Scalar, b: Scalar, c: Scalar) -> Scalar:

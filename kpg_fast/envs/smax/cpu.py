@@ -13,18 +13,19 @@ import numpy as np
 from numba import njit, prange
 
 from kpg_fast.envs.smax.compiled import Scalar, device, multiply_add
+from kpg_fast.envs.smax.lanes import anywhere, block, select, spread
 from kpg_fast.envs.smax.layout import (
     ALIVE,
+    APART,
     CONTINUOUS,
     COUNT,
     DAMAGE,
     DT,
     EPISODE,
     FIRST_ENV,
-    FOR_CONTINUOUS,
     FOR_COOLDOWN,
-    FOR_ENEMY,
     KEEP_ENDED,
+    LANES,
     LIMIT_IS_TERMINAL,
     MAX_STEPS,
     NEXT_X,
@@ -32,8 +33,6 @@ from kpg_fast.envs.smax.layout import (
     NUM_AGENTS,
     NUM_ALLIES,
     NUM_ENEMIES,
-    PUSH_X,
-    PUSH_Y,
     RADIUS,
     STEP,
     TICKS,
@@ -41,17 +40,17 @@ from kpg_fast.envs.smax.layout import (
     X,
     Y,
 )
-from kpg_fast.envs.smax.observe import describe, write_available, write_observation, write_state
-from kpg_fast.envs.smax.orders import order_continuous, order_discrete, order_script
+from kpg_fast.envs.smax.observe import describe, look, write_available, write_observation, write_state
+from kpg_fast.envs.smax.orders import order_continuous, order_discrete, order_script, spot
 from kpg_fast.envs.smax.philox import philox, uniform
 from kpg_fast.envs.smax.rules import (
+    advance,
     begin_step,
-    begin_tick,
     fires,
+    near,
     overlap,
     reload_weapon,
     shot_damage,
-    suffer,
     team_alive,
     team_reward,
 )
@@ -63,27 +62,20 @@ _THREE_TICKS = np.float32(3.0) * DT
 
 
 @device
-def _give_orders(
-    f: Array, q: Array, s: Array, seed: Scalar, env: Scalar, clock: Scalar, action: Array, vector: Array, given: Array
-) -> None:
+def _give_orders(f: Array, q: Array, s: Array, action: Array, vector: Array, spotted: Array, draws: Any) -> None:
     """The learner's actions (numbers ``action`` [N] or vectors ``vector`` [N, 4]), then the script's.
 
-    ``given`` [N_units, 2] replaces the two draws of a unit if it is not empty.
+    ``draws`` is (seed, env, clock, given): given [N_units, 2] replaces the two draws of a unit if it is not empty.
     """
     for u in range(s[NUM_ALLIES] + s[NUM_ENEMIES]):
-        scripted = u >= s[NUM_AGENTS]
-        if not scripted and not s[CONTINUOUS]:
+        if u >= s[NUM_AGENTS]:
+            for first in range(0, f.shape[1], LANES):
+                spot(f, q, u, block(first), spotted)
+            order_script(f, q, s, u, spotted, draws)
+        elif s[CONTINUOUS]:
+            order_continuous(f, q, s, u, vector[u], draws)
+        else:
             order_discrete(f, q, s, u, action[u])
-            continue
-        if given.size:
-            first, second = given[u, 0], given[u, 1]
-        else:
-            words = philox(seed, env, clock, u, FOR_ENEMY if scripted else FOR_CONTINUOUS)
-            first, second = uniform(words[0]), uniform(words[1])
-        if scripted:
-            order_script(f, q, s, u, first, second)
-        else:
-            order_continuous(f, q, s, u, vector[u], first, second)
 
 
 @device
@@ -97,45 +89,32 @@ def _cooldown_deviation(seed: Scalar, env: Scalar, clock: Scalar, tick: Scalar, 
 
 @device
 def _push_apart(f: Array, q: Array, units: Scalar) -> None:
-    """The collision push of all units, from NEXT to the position.
-
-    The inner loop runs over the pushed units, padding included, so that it compiles to vectors without changing the
-    order in which any unit's pushes are summed.
-    """
-    x, y, radius, push_x, push_y = f[NEXT_X], f[NEXT_Y], f[RADIUS], f[PUSH_X], f[PUSH_Y]
-    for u in range(x.size):
-        push_x[u], push_y[u] = _ZERO, _ZERO
-    for v in range(units):
-        if not q[ALIVE, v]:
-            continue
-        x_v, y_v, radius_v = x[v], y[v], radius[v]
-        for u in range(x.size):
-            dx, dy = x[u] - x_v, y[u] - y_v
-            share = overlap(dx, dy, radius[u] + radius_v)
-            push_x[u] = multiply_add(dx, share, push_x[u])
-            push_y[u] = multiply_add(dy, share, push_y[u])
-    for u in range(units):
-        if q[ALIVE, u]:
-            f[X, u] = x[u] + push_x[u] * _HALF
-            f[Y, u] = y[u] + push_y[u] * _HALF
+    """The collision push of all units, from NEXT to the position; every unit's pushes are summed in ascending order."""
+    for first in range(0, f.shape[1], LANES):
+        u = block(first)
+        x, y, radius, zero = f[NEXT_X, u], f[NEXT_Y, u], f[RADIUS, u], spread(_ZERO)
+        push_x, push_y = zero, zero
+        for v in range(units):
+            dx, dy, reach = x - f[NEXT_X, v], y - f[NEXT_Y, v], radius + f[RADIUS, v]
+            if anywhere(near(dx, dy, reach)):
+                share = overlap(dx, dy, reach)
+                push_x, push_y = multiply_add(dx, share, push_x), multiply_add(dy, share, push_y)
+        alive = q[ALIVE, u] != 0
+        f[X, u] = select(alive, x + push_x * _HALF, f[X, u])
+        f[Y, u] = select(alive, y + push_y * _HALF, f[Y, u])
 
 
 @device
 def _tick(f: Array, q: Array, s: Array, seed: Scalar, env: Scalar, clock: Scalar, tick: Scalar, given: Array) -> None:
     """A sixteenth of a second for all units."""
-    units, columns = s[NUM_ALLIES] + s[NUM_ENEMIES], f.shape[1]
-    for u in range(columns):
-        begin_tick(f, q, u)
+    units = s[NUM_ALLIES] + s[NUM_ENEMIES]
     for u in range(units):
-        fired = fires(f, q, u)
-        deviation = DT
-        if fired:
-            deviation = _cooldown_deviation(seed, env, clock, tick, u, given)
+        if fires(f, q, u):
+            reload_weapon(f, q, u, _cooldown_deviation(seed, env, clock, tick, u, given))
             if q[VICTIM, u] >= 0:
                 f[DAMAGE, q[VICTIM, u]] += shot_damage(q, u)
-        reload_weapon(f, q, u, fired, deviation)
-    for u in range(columns):
-        suffer(f, q, s, u)
+    for first in range(0, f.shape[1], LANES):
+        advance(f, q, s, block(first))
     _push_apart(f, q, units)
 
 
@@ -157,23 +136,17 @@ def _begin_episode(
 
 
 @device
-def _observe(f: Array, q: Array, s: Array, features: Array, obs: Array, state: Array) -> None:
-    units = s[NUM_ALLIES] + s[NUM_ENEMIES]
-    for u in range(units):
+def _present(f: Array, q: Array, s: Array, scratch: Any, obs: Array, state: Array, avail: Array, alive: Array) -> None:
+    """Everything the next action is chosen from."""
+    features, view = scratch
+    for u in range(s[NUM_ALLIES] + s[NUM_ENEMIES]):
         describe(f, q, s, u, features)
         write_state(f, q, s, u, features, state)
     for u in range(s[NUM_AGENTS]):
-        write_observation(f, q, s, u, features, obs[u])
-
-
-@device
-def _present(
-    f: Array, q: Array, s: Array, features: Array, obs: Array, state: Array, avail: Array, alive: Array
-) -> None:
-    """Everything the next action is chosen from."""
-    _observe(f, q, s, features, obs, state)
-    for u in range(s[NUM_AGENTS]):
-        write_available(f, q, s, u, avail[u])
+        for first in range(0, f.shape[1], LANES):
+            look(f, q, u, block(first), view)
+        write_observation(f, q, s, u, features, view, obs[u])
+        write_available(f, q, s, u, view, avail[u])
         alive[u] = q[ALIVE, u] != 0
 
 
@@ -187,7 +160,7 @@ def _present_share(
     kinds: Array,
     restart: Array,
     given: Any,
-    features: Array,
+    scratch: Any,
     next_: Any,
 ) -> None:
     """Games first..end-1: a new episode where asked for, then what the next action is chosen from."""
@@ -197,7 +170,7 @@ def _present_share(
     for e in range(first, end):
         if restart[e]:
             _begin_episode(f[e], q[e], c[e], s, seed, s[FIRST_ENV] + e, kinds, place[e], given_kinds[e])
-        _present(f[e], q[e], s, features, obs[e], state[e], avail[e], alive[e])
+        _present(f[e], q[e], s, scratch, obs[e], state[e], avail[e], alive[e])
 
 
 @device
@@ -210,7 +183,7 @@ def _step_share(
     kinds: Array,
     actions: Any,
     given: Any,
-    features: Array,
+    scratch: Any,
     next_: Any,
     outcome: Any,
     last: Any,
@@ -226,7 +199,7 @@ def _step_share(
     for e in range(first, end):
         env, clock = s[FIRST_ENV] + e, c[e, COUNT]
         fe, qe, ce = f[e], q[e], c[e]
-        _give_orders(fe, qe, s, seed, env, clock, numbers[e], vectors[e], draws[e])
+        _give_orders(fe, qe, s, numbers[e], vectors[e], scratch[1][APART], (seed, env, clock, draws[e]))
         for u in range(units):
             begin_step(fe, qe, u)
         for tick in range(TICKS):
@@ -243,10 +216,10 @@ def _step_share(
         won[e] = allies_alive and not enemies_alive
         valid[e] = True
         if terminated[e] or truncated[e]:
-            _observe(fe, qe, s, features, last_obs[e], last_state[e])
+            _present(fe, qe, s, scratch, last_obs[e], last_state[e], avail[e], alive[e])
             if not s[KEEP_ENDED]:
                 _begin_episode(fe, qe, ce, s, seed, env, kinds, draws[e, :0], kinds[:0])
-        _present(fe, qe, s, features, obs[e], state[e], avail[e], alive[e])
+        _present(fe, qe, s, scratch, obs[e], state[e], avail[e], alive[e])
 
 
 def _digest() -> Scalar:
@@ -260,18 +233,19 @@ def _compile(digest: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
     @njit(parallel=True, nogil=True, cache=True)
     def present(games, s, seed, kinds, restart, given, scratch, next_):  # type: ignore[no-untyped-def]
-        envs, shares = len(restart), len(scratch)
+        envs, shares = len(restart), len(scratch[0])
         for k in prange(shares):
             first, end = k * envs // shares, (k + 1) * envs // shares
-            _present_share(first, end, games, s, seed, kinds, restart, given, scratch[k], next_)
+            _present_share(first, end, games, s, seed, kinds, restart, given, (scratch[0][k], scratch[1][k]), next_)
         return digest
 
     @njit(parallel=True, nogil=True, cache=True)
     def step(games, s, seed, kinds, actions, given, scratch, next_, outcome, last):  # type: ignore[no-untyped-def]
-        envs, shares = len(outcome[0]), len(scratch)
+        envs, shares = len(outcome[0]), len(scratch[0])
         for k in prange(shares):
             first, end = k * envs // shares, (k + 1) * envs // shares
-            _step_share(first, end, games, s, seed, kinds, actions, given, scratch[k], next_, outcome, last)
+            mine = (scratch[0][k], scratch[1][k])
+            _step_share(first, end, games, s, seed, kinds, actions, given, mine, next_, outcome, last)
         return digest
 
     return present, step

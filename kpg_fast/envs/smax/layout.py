@@ -16,9 +16,9 @@ RADIUS = 8  # of the unit's type, kept beside the positions for the collision te
 NEXT_X, NEXT_Y = 9, 10  # scratch: positions between two phases of a tick; the dead and the padding are FAR away
 DAMAGE = 11  # scratch: taken in this tick
 BEFORE = 12  # scratch: health before the step
-PUSH_X, PUSH_Y = 13, 14  # scratch: sums of the collision push
-STRIDE_X, STRIDE_Y = 15, 16  # scratch: the way of a tick under the present order
-FLOAT_ROWS = 17
+STRIDE_X, STRIDE_Y = 13, 14  # scratch: the way of a tick under the present order
+WAIT = 15  # scratch: what this tick takes off the cooldown, seconds
+FLOAT_ROWS = 16
 
 # int32 rows
 TYPE = 0
@@ -28,6 +28,10 @@ SLOT = 3  # the scripted enemy's last target as a slot, or -1
 AIM = 4  # scratch: the unit whose distance decides whether the shot can be fired, or -1
 VICTIM = 5  # scratch: the unit that takes the damage, or -1
 INT_ROWS = 6
+
+# What one unit sees of the others: offsets over its sight, and the distance, FAR if dead
+OFFSET_X, OFFSET_Y, APART = 0, 1, 2
+VIEW_ROWS = 3
 
 # int64 counters of a game
 STEP = 0  # steps taken in this episode
@@ -56,6 +60,7 @@ NUM_TYPES = 6
 UNIT_FEATURES = 7 + NUM_TYPES
 OWN_FEATURES = 4 + NUM_TYPES
 STATE_FEATURES = OWN_FEATURES + 2
+FEATURE_COLUMNS = 16  # of scratch: UNIT_FEATURES and room, so that a row is one vector
 SECTORS, SECTOR_SLOTS = 32, 2  # of the conic observation
 CONTINUOUS_ACTIONS = 4
 

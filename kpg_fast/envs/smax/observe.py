@@ -1,7 +1,8 @@
 """What the learner sees: observations, world state and available actions of one game. Arguments as in rules.py.
 
-``features`` float32 [P, UNIT_FEATURES] holds for every unit what does not depend on the viewer; columns 1 and 2 (the
-position relative to the viewer) are filled in when a viewer copies a row.
+``features`` float32 [P + 1, FEATURE_COLUMNS] holds for every unit what does not depend on the viewer; columns 1 and 2
+(the position relative to the viewer) are filled in when a viewer copies a row, and the last row stays blank. ``view``
+float32 [VIEW_ROWS, P] holds what one viewer sees of everybody.
 """
 
 import math
@@ -9,13 +10,16 @@ import math
 import numpy as np
 
 from kpg_fast.envs.smax.compiled import Scalar, device
+from kpg_fast.envs.smax.lanes import copy_features, select
 from kpg_fast.envs.smax.layout import (
     ALIVE,
+    APART,
     ATTACK,
     ATTACK_RANGE,
     CONIC,
     CONTINUOUS,
     COOLDOWN,
+    FAR,
     FIRST_ATTACK,
     HEALTH,
     MAP_SIZE,
@@ -26,6 +30,8 @@ from kpg_fast.envs.smax.layout import (
     NUM_ALLIES,
     NUM_ENEMIES,
     NUM_TYPES,
+    OFFSET_X,
+    OFFSET_Y,
     OWN_FEATURES,
     RELOAD,
     SECTOR_SLOTS,
@@ -37,7 +43,7 @@ from kpg_fast.envs.smax.layout import (
     X,
     Y,
 )
-from kpg_fast.envs.smax.rules import distance, length
+from kpg_fast.envs.smax.rules import length
 from kpg_fast.envs.vec_env import Array
 
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
@@ -62,17 +68,16 @@ def describe(f: Array, q: Array, s: Array, u: Scalar, features: Array) -> None:
 
 
 @device
-def write_observation(f: Array, q: Array, s: Array, u: Scalar, features: Array, obs: Array) -> None:
-    """Unit u's view, [O]: all zero if it is dead."""
+def write_observation(f: Array, q: Array, s: Array, u: Scalar, features: Array, view: Array, obs: Array) -> None:
+    """What unit u observes, [O], once it has looked around: all zero if it is dead."""
     if not q[ALIVE, u]:
         for k in range(obs.size):
             obs[k] = _ZERO
         return
-    others = obs[: obs.size - OWN_FEATURES]
     if s[CONIC]:
-        _write_sectors(f, q, s, u, features, others)
+        _write_sectors(f, q, s, u, features, view, obs[: obs.size - OWN_FEATURES])
     else:
-        _write_list(f, q, s, u, features, others)
+        _write_list(f, q, s, u, features, view, obs)
     own = obs[obs.size - OWN_FEATURES :]
     own[0] = features[u, 0]
     own[1], own[2] = f[X, u] / MAP_SIZE, f[Y, u] / MAP_SIZE
@@ -82,56 +87,54 @@ def write_observation(f: Array, q: Array, s: Array, u: Scalar, features: Array, 
 
 
 @device
-def _write_list(f: Array, q: Array, s: Array, u: Scalar, features: Array, obs: Array) -> None:
-    """Every other unit in a fixed place, zero if not seen: an ally counts units upwards, an enemy downwards."""
-    allies, units = s[NUM_ALLIES], s[NUM_ALLIES] + s[NUM_ENEMIES]
+def look(f: Array, q: Array, u: Scalar, v: Scalar, view: Array) -> None:
+    """Write column v of ``view``: where unit v is in the eyes of the living unit u; ``v`` may be a block."""
     sight = SIGHT[q[TYPE, u]]
-    at = 0
-    for k in range(units):
-        v = k if u < allies else units - 1 - k
-        if v == u:
-            continue
-        if q[ALIVE, v] and distance(f, u, v) < sight:
-            _write_seen(f, s, u, v, sight, features[v], obs[at : at + UNIT_FEATURES])
-        else:
-            _write_unseen(obs[at : at + UNIT_FEATURES])
-        at += UNIT_FEATURES
+    dx, dy = f[X, v] - f[X, u], f[Y, v] - f[Y, u]
+    apart = select(q[ALIVE, v] != 0, length(dx, dy), FAR)
+    view[OFFSET_X, v], view[OFFSET_Y, v] = dx / sight, dy / sight
+    view[APART, v] = apart
 
 
 @device
-def _write_seen(f: Array, s: Array, u: Scalar, v: Scalar, sight: Scalar, row: Array, seen: Array) -> None:
-    """Unit v in the eyes of u. All is read before anything is written, or the compiler could not use vectors."""
-    health, cooldown = row[0], row[6]
-    move_x, move_y, attack = row[3], row[4], row[5]
-    kind_0, kind_1, kind_2, kind_3, kind_4, kind_5 = row[7], row[8], row[9], row[10], row[11], row[12]
-    dx, dy = (f[X, v] - f[X, u]) / sight, (f[Y, v] - f[Y, u]) / sight
-    if not s[SEE_ENEMY_ACTIONS] and (u < s[NUM_ALLIES]) != (v < s[NUM_ALLIES]):
-        move_x, move_y, attack = _ZERO, _ZERO, _ZERO
-    seen[0], seen[1], seen[2] = health, dx, dy
-    seen[3], seen[4], seen[5], seen[6] = move_x, move_y, attack, cooldown
-    seen[7], seen[8], seen[9], seen[10], seen[11], seen[12] = kind_0, kind_1, kind_2, kind_3, kind_4, kind_5
+def _write_list(f: Array, q: Array, s: Array, u: Scalar, features: Array, view: Array, obs: Array) -> None:
+    """Every other unit in a fixed place, zero if not seen: an ally counts units upwards, an enemy downwards."""
+    units = s[NUM_ALLIES] + s[NUM_ENEMIES]
+    sight = SIGHT[q[TYPE, u]]
+    upwards = u < s[NUM_ALLIES]
+    before = u if upwards else units - 1 - u
+    for k in range(units - 1):
+        place = k + (k >= before)
+        v = place if upwards else units - 1 - place
+        seen = view[APART, v] < sight
+        row = v if seen else features.shape[0] - 1
+        at = k * UNIT_FEATURES
+        copy_features(features, row, obs, at)
+        obs[at + 1] = view[OFFSET_X, v] if seen else _ZERO
+        obs[at + 2] = view[OFFSET_Y, v] if seen else _ZERO
+        if not s[SEE_ENEMY_ACTIONS] and upwards != (v < s[NUM_ALLIES]):
+            hide_actions(obs, at)
 
 
 @device
-def _write_unseen(seen: Array) -> None:
-    for c in range(UNIT_FEATURES):
-        seen[c] = _ZERO
+def hide_actions(obs: Array, at: Scalar) -> None:
+    """Blank what the unit described at ``obs[at:]`` does."""
+    obs[at + 3], obs[at + 4], obs[at + 5] = _ZERO, _ZERO, _ZERO
 
 
 @device
-def _write_sectors(f: Array, q: Array, s: Array, u: Scalar, features: Array, obs: Array) -> None:
+def _write_sectors(f: Array, q: Array, s: Array, u: Scalar, features: Array, view: Array, obs: Array) -> None:
     """32 sectors around u, the first two units of each: JaxMARL's "conic" view with its quirks.
 
     Unit 0 is never seen, corpses are, and an angle on a border belongs to no sector.
     """
     units = s[NUM_ALLIES] + s[NUM_ENEMIES]
-    sight = SIGHT[q[TYPE, u]]
     for k in range(obs.size):
         obs[k] = _ZERO
     for v in range(1, units):
         if v == u:
             continue
-        dx, dy = (f[X, v] - f[X, u]) / sight, (f[Y, v] - f[Y, u]) / sight
+        dx, dy = view[OFFSET_X, v], view[OFFSET_Y, v]
         if length(dx, dy) >= _ONE:
             continue
         sector = _sector(dx, dy)
@@ -144,7 +147,11 @@ def _write_sectors(f: Array, q: Array, s: Array, u: Scalar, features: Array, obs
             for t in range(NUM_TYPES):
                 taken += obs[at + 7 + t]
             if taken == _ZERO:
-                _write_seen(f, s, u, v, sight, features[v], obs[at : at + UNIT_FEATURES])
+                for c in range(UNIT_FEATURES):
+                    obs[at + c] = features[v, c]
+                obs[at + 1], obs[at + 2] = dx, dy
+                if not s[SEE_ENEMY_ACTIONS] and (u < s[NUM_ALLIES]) != (v < s[NUM_ALLIES]):
+                    hide_actions(obs, at)
                 break
             at += UNIT_FEATURES
 
@@ -165,7 +172,7 @@ def _sector(dx: Scalar, dy: Scalar) -> Scalar:
 
 
 @device
-def write_available(f: Array, q: Array, s: Array, u: Scalar, available: Array) -> None:
+def write_available(f: Array, q: Array, s: Array, u: Scalar, view: Array, available: Array) -> None:
     """Which actions unit u has, [num_actions]: moves if alive, stop always, an attack on what is alive and in range."""
     allies = s[NUM_ALLIES]
     if s[CONTINUOUS]:
@@ -177,10 +184,10 @@ def write_available(f: Array, q: Array, s: Array, u: Scalar, available: Array) -
         available[a] = alive
     available[MOVES] = True
     opponents = s[NUM_ENEMIES] if u < allies else allies
-    reach = ATTACK_RANGE[q[TYPE, u]]
+    reach = ATTACK_RANGE[q[TYPE, u]] if alive else _ZERO
     for slot in range(opponents):
         v = allies + slot if u < allies else allies - 1 - slot
-        available[FIRST_ATTACK + slot] = alive and q[ALIVE, v] != 0 and distance(f, u, v) < reach
+        available[FIRST_ATTACK + slot] = view[APART, v] < reach
     for a in range(FIRST_ATTACK + opponents, available.size):
         available[a] = False
 

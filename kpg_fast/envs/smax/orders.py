@@ -4,17 +4,22 @@ Arguments as in rules.py. Orders are given from the state before the step, so th
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
 from kpg_fast.envs.smax.compiled import Scalar, device
+from kpg_fast.envs.smax.lanes import select
 from kpg_fast.envs.smax.layout import (
     AIM,
     ALIVE,
     ATTACK,
     ATTACK_RANGE,
     ENEMY_SHOOTS,
+    FAR,
     FIRST_ATTACK,
+    FOR_CONTINUOUS,
+    FOR_ENEMY,
     GOAL_X,
     GOAL_Y,
     MAP_SIZE,
@@ -31,12 +36,25 @@ from kpg_fast.envs.smax.layout import (
     X,
     Y,
 )
-from kpg_fast.envs.smax.rules import distance, length
+from kpg_fast.envs.smax.philox import philox, uniform
+from kpg_fast.envs.smax.rules import length
 from kpg_fast.envs.vec_env import Array
 
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 _TURN = np.float32(2.0 * math.pi)
 _CENTRE = np.float32(MAP_SIZE / 2)
+
+
+@device
+def draw(u: Scalar, draws: Any, purpose: Scalar, which: Scalar) -> Scalar:
+    """Draw 0 or 1 of unit u in [0, 1), made when it is wanted, or ``given`` [N_units, 2] if that is not empty.
+
+    ``draws`` is (seed, env, clock, given).
+    """
+    seed, env, clock, given = draws
+    if given.size:
+        return given[u, which]
+    return uniform(philox(seed, env, clock, u, purpose)[which])
 
 
 @device
@@ -90,13 +108,11 @@ def order_discrete(f: Array, q: Array, s: Array, u: Scalar, action: Scalar) -> N
 
 
 @device
-def order_continuous(
-    f: Array, q: Array, s: Array, u: Scalar, action: Array, draw_move: Scalar, draw_aim: Scalar
-) -> None:
+def order_continuous(f: Array, q: Array, s: Array, u: Scalar, action: Array, draws: Any) -> None:
     """Order by ``action`` = [p, q, r, theta], each meant to lie in [0, 1].
 
-    With probability q (``draw_move`` < q) move by r (cos 2 pi theta, sin 2 pi theta). Otherwise shoot: with
-    probability p (``draw_aim`` < p) at the opponent closest to that point around oneself, dead ones included, else
+    With probability q (the first draw < q) move by r (cos 2 pi theta, sin 2 pi theta). Otherwise shoot: with
+    probability p (the second draw < p) at the opponent closest to that point around oneself, dead ones included, else
     again at the last target. The two-team game clips actions, the game against the script does not: there a
     probability below 0 counts as 1 and one above 1 as 0, the outcome of JaxMARL's sampling from NaN logits.
     """
@@ -106,11 +122,11 @@ def order_continuous(
         r, theta = min(max(r, _ZERO), _ONE), min(max(theta, _ZERO), _ONE)
     angle = theta * _TURN
     x, y = r * np.float32(math.cos(angle)), r * np.float32(math.sin(angle))
-    if _happens(move, draw_move):
+    if _happens(move, draw(u, draws, FOR_CONTINUOUS, 0)):
         order_move(f, q, u, x, y)
         return
     action_number = q[ATTACK, u]
-    if _happens(new_target, draw_aim):
+    if _happens(new_target, draw(u, draws, FOR_CONTINUOUS, 1)):
         action_number = FIRST_ATTACK + _closest_slot(f, s, u, f[X, u] + x, f[Y, u] + y)
     if action_number >= FIRST_ATTACK:
         order_attack(f, q, s, u, action_number)
@@ -138,35 +154,47 @@ def _closest_slot(f: Array, s: Array, u: Scalar, x: Scalar, y: Scalar) -> Scalar
 
 
 @device
-def order_script(f: Array, q: Array, s: Array, u: Scalar, draw_target: Scalar, draw_attack: Scalar) -> None:
+def spot(f: Array, q: Array, u: Scalar, v: Scalar, spotted: Array) -> None:
+    """Write ``spotted[v]``: how far the script of enemy u believes v to be, FAR if unseen; ``v`` may be a block.
+
+    It computes the distance from its observation, scaled by its sight and back.
+    """
+    sight = SIGHT[q[TYPE, u]]
+    dx, dy = f[X, v] - f[X, u], f[Y, v] - f[Y, u]
+    seen = (q[ALIVE, u] != 0) & (q[ALIVE, v] != 0) & (length(dx, dy) < sight)
+    spotted[v] = select(seen, length(dx / sight * sight, dy / sight * sight), FAR)
+
+
+@device
+def order_script(f: Array, q: Array, s: Array, u: Scalar, spotted: Array, draws: Any) -> None:
     """Order enemy u as JaxMARL's HeuristicEnemySMAX does, from what it sees; updates its memory (SLOT, GOAL).
 
-    It shoots at its last target while it can, else at the closest (or, by ``draw_attack``, a random) ally in range;
-    without one it follows a visible ally picked by ``draw_target``, or walks to the point opposite its start.
+    It shoots at its last target while it can, else at the closest (or, by a draw, a random) ally in range; without one
+    it follows a visible ally picked by another draw, or walks to the point opposite its start.
     """
     allies = s[NUM_ALLIES]
-    alive = q[ALIVE, u]
     reach = ATTACK_RANGE[q[TYPE, u]]
-    visible, shootable, closest, least = 0, 0, -1, np.float32(np.inf)
+    last = q[SLOT, u]
+    visible, shootable, target, least = 0, 0, -1, FAR
     keeps_target = False
-    if alive:
-        for slot in range(allies):
-            apart = _seen_distance(f, q, u, allies - 1 - slot)
-            if apart < _ZERO:
-                continue
-            visible += 1
-            if apart < reach:
-                shootable += 1
-                keeps_target = keeps_target or slot == q[SLOT, u]
-                if apart < least:
-                    closest, least = slot, apart
+    for slot in range(allies):
+        apart = spotted[allies - 1 - slot]
+        in_reach = apart < reach
+        visible += apart < FAR
+        shootable += in_reach
+        keeps_target |= in_reach & (slot == last)
+        target = slot if apart < least else target
+        least = min(least, apart)
     if shootable == 0:
         q[SLOT, u] = -1
     elif not keeps_target:
-        q[SLOT, u] = _pick_slot(f, q, allies, u, shootable, reach, draw_attack) if s[RANDOM_TARGET] else closest
+        if s[RANDOM_TARGET]:
+            target = _pick_slot(spotted, allies, shootable, reach, draw(u, draws, FOR_ENEMY, 1))
+        q[SLOT, u] = target
 
     # a dead unit's observation is zero, so its script believes to stand at the origin
-    x, y = (f[X, u], f[Y, u]) if alive else (_ZERO, _ZERO)
+    alive = q[ALIVE, u] != 0
+    x, y = f[X, u] if alive else _ZERO, f[Y, u] if alive else _ZERO
     if f[GOAL_X, u] == _ZERO and f[GOAL_Y, u] == _ZERO:
         f[GOAL_X, u], f[GOAL_Y, u] = _CENTRE - (x - _CENTRE), _CENTRE - (y - _CENTRE)
     if shootable > 0 and s[ENEMY_SHOOTS]:
@@ -174,7 +202,7 @@ def order_script(f: Array, q: Array, s: Array, u: Scalar, draw_target: Scalar, d
         return
     goal_x, goal_y = f[GOAL_X, u], f[GOAL_Y, u]
     if visible > 0:
-        v = allies - 1 - _pick_slot(f, q, allies, u, visible, np.float32(np.inf), draw_target)
+        v = allies - 1 - _pick_slot(spotted, allies, visible, FAR, draw(u, draws, FOR_ENEMY, 0))
         sight = SIGHT[q[TYPE, u]]
         goal_x = (f[X, v] - x) / sight * sight + x
         goal_y = (f[Y, v] - y) / sight * sight + y
@@ -182,30 +210,19 @@ def order_script(f: Array, q: Array, s: Array, u: Scalar, draw_target: Scalar, d
 
 
 @device
-def _seen_distance(f: Array, q: Array, u: Scalar, v: Scalar) -> Scalar:
-    """Distance as the script computes it from its observation (scaled by sight and back), or -1 if v is not seen."""
-    sight = SIGHT[q[TYPE, u]]
-    if not q[ALIVE, v] or distance(f, u, v) >= sight:
-        return -_ONE
-    dx, dy = (f[X, v] - f[X, u]) / sight * sight, (f[Y, v] - f[Y, u]) / sight * sight
-    return length(dx, dy)
-
-
-@device
-def _pick_slot(f: Array, q: Array, allies: Scalar, u: Scalar, count: Scalar, reach: Scalar, draw: Scalar) -> Scalar:
+def _pick_slot(spotted: Array, allies: Scalar, count: Scalar, reach: Scalar, drawn: Scalar) -> Scalar:
     """One of the ``count`` seen slots closer than ``reach``, each with the same probability.
 
-    The first one at which the cumulative probability, summed in float32, comes up to (its total) * (1 - draw).
+    The first one at which the cumulative probability, summed in float32, comes up to (its total) * (1 - drawn).
     """
     share = _ONE / np.float32(count)
     total = _ZERO
     for _ in range(count):
         total += share
-    threshold = total * (_ONE - draw)
+    threshold = total * (_ONE - drawn)
     cumulative, last = _ZERO, 0
     for slot in range(allies):
-        apart = _seen_distance(f, q, u, allies - 1 - slot)
-        if _ZERO <= apart < reach:
+        if spotted[allies - 1 - slot] < reach:
             cumulative += share
             last = slot
         if cumulative >= threshold:

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from kpg_fast.envs.smax.compiled import Scalar, device, multiply_add
+from kpg_fast.envs.smax.lanes import select
 from kpg_fast.envs.smax.layout import (
     AIM,
     ALIVE,
@@ -36,6 +37,7 @@ from kpg_fast.envs.smax.layout import (
     STRIDE_X,
     STRIDE_Y,
     TYPE,
+    WAIT,
     WALLS_KILL,
     WIN_BONUS,
     X,
@@ -44,13 +46,14 @@ from kpg_fast.envs.smax.layout import (
 from kpg_fast.envs.vec_env import Array
 
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+_MARGIN = np.float32(1.001)  # of rounding
 _TOUCHING = np.float32(1e-6)  # keeps two units on one spot from dividing by zero
 
 
 @device
 def length(dx: Scalar, dy: Scalar) -> Scalar:
     """Of a vector."""
-    return np.float32(math.sqrt(multiply_add(dx, dx, dy * dy)))
+    return math.sqrt(multiply_add(dx, dx, dy * dy))
 
 
 @device
@@ -64,30 +67,16 @@ def distance(f: Array, u: Scalar, v: Scalar) -> Scalar:
 def begin_step(f: Array, q: Array, u: Scalar) -> None:
     """After the orders: keep the health for the reward, and what a tick of movement comes to."""
     f[BEFORE, u] = f[HEALTH, u]
+    f[DAMAGE, u] = _ZERO
+    f[WAIT, u] = DT
     speed = SPEED[q[TYPE, u]]
     f[STRIDE_X, u] = f[MOVE_X, u] * speed * DT
     f[STRIDE_Y, u] = f[MOVE_Y, u] * speed * DT
 
 
 @device
-def begin_tick(f: Array, q: Array, u: Scalar) -> None:
-    """Phase 1: move into NEXT, and clear the damage. Only the living move; the map's border stops them.
-
-    This phase and ``suffer`` are free of branches, so that a CPU takes many units at once; they may be called for
-    padding.
-    """
-    alive = q[ALIVE, u] != 0
-    x, y = f[X, u], f[Y, u]
-    moved_x = min(max(x + f[STRIDE_X, u], _ZERO), MAP_SIZE)
-    moved_y = min(max(y + f[STRIDE_Y, u], _ZERO), MAP_SIZE)
-    f[NEXT_X, u] = moved_x if alive else x
-    f[NEXT_Y, u] = moved_y if alive else y
-    f[DAMAGE, u] = _ZERO
-
-
-@device
 def fires(f: Array, q: Array, u: Scalar) -> Scalar:
-    """Whether unit u's shot goes off in this tick, judged by the state at its start."""
+    """Phase 1: whether unit u's shot goes off in this tick, judged by the state at its start."""
     aim = q[AIM, u]
     if aim < 0 or not q[ALIVE, u] or f[COOLDOWN, u] > _ZERO or not q[ALIVE, aim]:
         return False
@@ -95,17 +84,14 @@ def fires(f: Array, q: Array, u: Scalar) -> Scalar:
 
 
 @device
-def reload_weapon(f: Array, q: Array, u: Scalar, fired: Scalar, deviation: Scalar) -> None:
-    """Phase 2, after every unit's ``fires``: the type's cooldown and a deviation, or a tick less of the old.
+def reload_weapon(f: Array, q: Array, u: Scalar, deviation: Scalar) -> None:
+    """What follows a shot of unit u: the type's cooldown and a deviation, uniform in [-DT, 2 DT).
 
-    ``deviation`` is uniform in [-DT, 2 DT). The sum is
-    written as JaxMARL's, old + (new - old), which rounds differently from an assignment.
+    The sum is written as JaxMARL's, old + (new - old), which rounds differently from an assignment.
     """
     old = f[COOLDOWN, u]
-    if fired:
-        f[COOLDOWN, u] = old + ((RELOAD[q[TYPE, u]] + deviation) - old)
-    else:
-        f[COOLDOWN, u] = old - DT
+    f[COOLDOWN, u] = old + ((RELOAD[q[TYPE, u]] + deviation) - old)
+    f[WAIT, u] = _ZERO
 
 
 @device
@@ -115,29 +101,45 @@ def shot_damage(q: Array, u: Scalar) -> Scalar:
 
 
 @device
-def suffer(f: Array, q: Array, s: Array, u: Scalar) -> None:
-    """Phase 3: take the damage, die at zero health or at a wall. The dead leave the collision test."""
-    x, y = f[NEXT_X, u], f[NEXT_Y, u]
+def advance(f: Array, q: Array, s: Array, u: Scalar) -> None:
+    """Phase 2, when all shots are fired: move, take the damage, die at zero health or at a wall; the weapon cools.
+
+    Only the living move; the map's border stops them. The dead leave the collision test. ``u`` may be a block.
+    """
+    alive = q[ALIVE, u] != 0
+    x, y = f[X, u], f[Y, u]
+    moved_x = min(max(x + f[STRIDE_X, u], _ZERO), MAP_SIZE)
+    moved_y = min(max(y + f[STRIDE_Y, u], _ZERO), MAP_SIZE)
+    x, y = select(alive, moved_x, x), select(alive, moved_y, y)
     at_wall = (x <= _ZERO) | (y <= _ZERO) | (x >= MAP_SIZE) | (y >= MAP_SIZE)
     health = max(f[HEALTH, u] - f[DAMAGE, u], _ZERO)
-    health = _ZERO if at_wall & (s[WALLS_KILL] != 0) else health
+    health = select(at_wall & (s[WALLS_KILL] != 0), _ZERO, health)
     alive = health > _ZERO
     f[HEALTH, u] = health
+    f[DAMAGE, u] = _ZERO
+    f[COOLDOWN, u] = f[COOLDOWN, u] - f[WAIT, u]
+    f[WAIT, u] = DT
     q[ALIVE, u] = alive
     f[X, u], f[Y, u] = x, y
-    f[NEXT_X, u] = x if alive else FAR
-    f[NEXT_Y, u] = y if alive else FAR
+    f[NEXT_X, u] = select(alive, x, FAR)
+    f[NEXT_Y, u] = select(alive, y, FAR)
 
 
 @device
 def overlap(dx: Scalar, dy: Scalar, reach: Scalar) -> Scalar:
-    """Phase 4, for two living units: the share of their offset (dx, dy) by which they interpenetrate, or 0.
+    """Phase 3, for living units: the share of their offset (dx, dy) by which they interpenetrate, or 0.
 
     With ``reach`` the sum of the radii, a unit moves by half of the sum of offset * overlap over all others, read from
     NEXT and summed in ascending order; so a pair comes apart to just touching. Nothing keeps a unit on the map.
     """
-    share = reach / (length(dx, dy) + _TOUCHING) - _ONE
-    return share if share > _ZERO else _ZERO
+    return max(reach / (length(dx, dy) + _TOUCHING) - _ONE, _ZERO)
+
+
+@device
+def near(dx: Scalar, dy: Scalar, reach: Scalar) -> Scalar:
+    """Whether ``overlap`` may be above 0 for an offset other than (0, 0); cheap, and wrong on the safe side only."""
+    squared = dx * dx + dy * dy
+    return (squared < reach * reach * _MARGIN) & (squared > _ZERO)
 
 
 @device
