@@ -4,12 +4,13 @@ A number that changes while a captured graph is replayed (learning rate, clip ra
 float or as a tensor of one element on the device; ``number`` reads either.
 """
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-# Triton's interpreter (3.6 and 3.9) truncates to bfloat16 and multiplies its bits as if they were integers. There factors
-# are rounded by ``_to_bfloat16`` and multiplied in float32, which is what a tensor core does.
+# Triton's interpreter (3.6 and 3.9) truncates to bfloat16 and multiplies its bits as if they were integers. There
+# factors are rounded by ``_to_bfloat16`` and multiplied in float32: what a tensor core does.
 _INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 
 # A rate as a host number, baked into a captured graph, or as a one-element device tensor that each replay reads anew.
@@ -75,3 +76,8 @@ def product(a, b, to, PRECISION: tl.constexpr):
 def pad(size: int, least: int = 1) -> int:
     """The power of two that holds ``size``: a block of Triton has no other sizes; products want 16 at least."""
     return max(1 << (size - 1).bit_length(), least)
+
+
+def capability(device: torch.device) -> int:
+    """The major compute capability of a card (8 Ampere, 9 Hopper); 9 where there is none, as for the interpreter."""
+    return torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 9

@@ -42,12 +42,12 @@ def counters(shape, seed=1234567890123):
 
 def test_noise_is_the_cpus_bit_for_bit(device):
     """With n equal actions the draw is the uniform number itself: action = floor(n u), here to eight bits and more."""
-    shape = (1024,)
+    shape = (256,)
     logits = torch.zeros(*shape, 256)
     inputs = (logits, None, *counters(shape), 3, False)
     ours, theirs = gpu.sample(*move(device, *inputs))[0].cpu(), cpu.sample(*inputs)[0]
     assert torch.equal(ours, theirs)
-    assert len(theirs.unique()) > 200
+    assert len(theirs.unique()) > 100
     u = ref.uniform(*counters(shape), 3)
     assert (theirs - (256 * u).floor()).abs().max() <= 1  # a cumulated sum may round across a bound
 

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 import kpg_fast.kernels.gae
+import kpg_fast.kernels.gru
 import kpg_fast.kernels.k_level_surrogate
 import kpg_fast.kernels.level_step
+import kpg_fast.kernels.linear
 import kpg_fast.kernels.policy
 import kpg_fast.kernels.value_loss  # noqa: F401
 
@@ -18,6 +20,10 @@ OPS = (
     "log_prob_entropy_backward",
     "sample",
     "level_step",
+    "linear",
+    "linear_backward",
+    "gru",
+    "gru_backward",
 )
 
 

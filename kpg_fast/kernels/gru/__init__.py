@@ -44,6 +44,13 @@ def _forward(
     return cpu.forward(x, h0, reset, w_x, b_x, w_h, b_n, precision, keep)
 
 
+@_forward.register_kernel("cuda")
+def _(*args: Any) -> tuple[Tensor, Tensor]:
+    from kpg_fast.kernels.gru import gpu  # here, because it imports Triton
+
+    return gpu.forward(*args)
+
+
 @_forward.register_fake
 def _(
     x: Tensor,
@@ -78,6 +85,13 @@ def _backward(
     needs_dx: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     return cpu.backward(dh, h, gates, x, h0, reset, w_x, b_x, w_h, b_n, precision, window, needs_dx)
+
+
+@_backward.register_kernel("cuda")
+def _(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    from kpg_fast.kernels.gru import gpu
+
+    return gpu.backward(*args)
 
 
 @_backward.register_fake

@@ -11,7 +11,7 @@ import torch
 import triton
 from torch import Tensor
 
-from kpg_fast.kernels.gpu import pad
+from kpg_fast.kernels.gpu import capability, pad
 from kpg_fast.kernels.gru import resident, streamed
 from kpg_fast.kernels.layout import dense
 from kpg_fast.kernels.linear.gpu import rows_product, weight_parts, weights_product
@@ -22,21 +22,31 @@ _ON_CHIP = {"bf16": 128, "tf32": 64, "fp32": 0}  # the widest state whose recurr
 class _Launch(NamedTuple):
     kernels: object
     grid: tuple[int, int]
-    padded: int  # to which the recurrent matrix is filled up with zeros
     options: dict[str, int | str]
 
 
-def _launch(groups: int, rows: int, hidden: int, precision: str) -> _Launch:
-    """Few rows go to as many multiprocessors as there are blocks of 16 rows; many, to blocks that fill tensor cores."""
+def _launch(groups: int, rows: int, hidden: int, precision: str, hopper: bool, forward: bool) -> _Launch:
+    """Few rows go to as many multiprocessors as there are blocks of 16 rows; many, to blocks that fill tensor cores.
+
+    Blocks are the largest whose registers do not spill (docs/gpu_kernels.json); those of 64 rows use the tensor core
+    instructions of whole warp groups, which Hopper was the first to have.
+    """
     many, padded = groups * rows >= 64 * 132, pad(hidden, 16)
+    common: dict[str, int | str] = {"HIDDEN": hidden, "PRECISION": precision, "num_warps": 8 if many else 4}
     if padded <= _ON_CHIP[precision]:
-        size = 64 if many else 16
-        options: dict[str, int | str] = {"ROWS": size, "HIDDEN": padded, "num_warps": 8 if many else 4}
-        return _Launch(resident, (triton.cdiv(rows, size), groups), padded, {"PRECISION": precision, **options})
-    size, block = (16, min(padded, 32)) if precision == "fp32" else (64 if many else 16, min(padded, 64))
-    options = {"ROWS": size, "UNITS": block, "DEPTH": min(block, 32), "num_warps": 4}
-    padded = triton.cdiv(hidden, block) * block
-    return _Launch(streamed, (triton.cdiv(rows, size), groups), padded, {"PRECISION": precision, **options})
+        size = (64 if forward and hopper else 32) if many else 16
+        # one stage: what a step reads beside the matrix is too much to be kept for several steps
+        options = {**common, "PADDED": padded, "ROWS": size, "num_stages": 1}
+        return _Launch(resident, (triton.cdiv(rows, size), groups), options)
+    if precision == "fp32":
+        size, units, depth, stages, common["num_warps"] = 16, min(padded, 32), 16, 1, 4
+    elif many and hopper:
+        size, units, depth, stages = 64, min(padded, 64), 32, 2
+    else:
+        units = min(padded, 128 if many and precision == "bf16" else 64)
+        size, depth, stages = 32 if many else 16, 32, 1
+    blocks = {"PADDED": triton.cdiv(hidden, units) * units, "ROWS": size, "UNITS": units, "DEPTH": min(units, depth)}
+    return _Launch(streamed, (triton.cdiv(rows, size), groups), {**common, **blocks, "num_stages": stages})
 
 
 def _matrices(w_h: Tensor, launch: _Launch, transposed: bool) -> Tensor:
@@ -44,7 +54,7 @@ def _matrices(w_h: Tensor, launch: _Launch, transposed: bool) -> Tensor:
     groups, hidden = w_h.shape[:2]
     gates = w_h.view(groups, hidden, 3, hidden).permute((0, 2, 3, 1) if transposed else (0, 2, 1, 3))
     factors = gates.bfloat16() if launch.options["PRECISION"] == "bf16" else gates
-    beyond = launch.padded - hidden
+    beyond = int(launch.options["PADDED"]) - hidden
     return torch.nn.functional.pad(factors, (0, beyond, 0, beyond)).contiguous()
 
 
@@ -67,10 +77,10 @@ def forward(
     h = torch.empty(groups, steps, rows, hidden, device=device)
     gates = torch.empty((groups, steps, rows, 4 * hidden) if keep else (0,), device=device)
     reset, b_n = dense(reset.expand(x.shape[:-1]), 2), dense(b_n, 1)
-    launch = _launch(groups, rows, hidden, precision)
+    launch = _launch(groups, rows, hidden, precision, capability(device) >= 9, forward=True)
     launch.kernels.forward_kernel[launch.grid](  # type: ignore[attr-defined]
         inputs, h0.contiguous(), reset, _matrices(w_h, launch, False), b_n, h, gates if keep else None,
-        steps, rows, hidden, reset.stride(0), b_n.stride(0), **launch.options,
+        steps, rows, reset.stride(0), b_n.stride(0), **launch.options,
     )  # fmt: skip
     return h, gates
 
@@ -97,10 +107,10 @@ def backward(
     before = torch.empty(groups, steps * rows, hidden, device=device)
     dh0 = torch.empty(groups, rows, hidden, device=device)
     reset = dense(reset.expand(x.shape[:-1]), 2)
-    launch = _launch(groups, rows, hidden, precision)
+    launch = _launch(groups, rows, hidden, precision, capability(device) >= 9, forward=False)
     launch.kernels.backward_kernel[launch.grid](  # type: ignore[attr-defined]
         dh.contiguous(), h, gates, h0.contiguous(), reset, _matrices(w_h, launch, True), d, before, dh0,
-        steps, rows, hidden, reset.stride(0), **launch.options,
+        steps, rows, reset.stride(0), **launch.options,
     )  # fmt: skip
     flat = x.reshape(groups, steps * rows, ins)
     dx = torch.empty(x.shape if needs_dx else (0,), device=device)

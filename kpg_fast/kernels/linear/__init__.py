@@ -24,6 +24,13 @@ def _forward(
     return cpu.forward(x, w, b, activation, precision, keep)
 
 
+@_forward.register_kernel("cuda")
+def _(*args: Any) -> tuple[Tensor, Tensor]:
+    from kpg_fast.kernels.linear import gpu  # here, because it imports Triton
+
+    return gpu.forward(*args)
+
+
 @_forward.register_fake
 def _(x: Tensor, w: Tensor, b: Tensor | None, activation: str, precision: str, keep: bool) -> tuple[Tensor, Tensor]:
     shape = (w.shape[0], x.shape[1], w.shape[2])
@@ -35,6 +42,13 @@ def _backward(
     dy: Tensor, y: Tensor, x: Tensor, w: Tensor, activation: str, precision: str, needs_dx: bool, has_bias: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     return cpu.backward(dy, y, x, w, activation, precision, needs_dx, has_bias)
+
+
+@_backward.register_kernel("cuda")
+def _(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    from kpg_fast.kernels.linear import gpu
+
+    return gpu.backward(*args)
 
 
 @_backward.register_fake
