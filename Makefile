@@ -1,6 +1,7 @@
 # make train: set up, then train K2-MAPPO on smax/2s3z until it wins, and draw the curve.
 # make test:  set up, then run every test.
 # Both start from nothing but Python 3.11 or 3.12, a C++ compiler and make, and install into $(VENV) alone.
+# make smac:  K2-MAPPO against MAPPO on StarCraft II's 2s3z; needs the game (docs/smac.md).
 # make lint, make bench: style and types; the benchmarks (BENCH="-f REGEX ..." passes arguments on).
 
 SHELL := /bin/bash
@@ -13,7 +14,7 @@ PYTHON ?= $(shell for python in python3.12 python3.11 python3 python; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null \
 	&& command -v "$$python" && break; done)
 
-.PHONY: train test lint bench clean
+.PHONY: train test smac lint bench clean
 .DEFAULT_GOAL := train
 
 train: $(VENV)/.train
@@ -22,6 +23,17 @@ train: $(VENV)/.train
 
 test: $(VENV)/.test
 	$(RUN)/python -m pytest $(PYTEST)
+
+SMAC_STEPS ?= 1000000
+SMAC_SEEDS ?= 0 1 2 3 4
+SMAC_CLIENT ?= native
+SMAC_RUNS ?= runs/smac-2s3z
+smac: $(VENV)/.train
+	$(RUN)/python -m pip install --disable-pip-version-check -q -e ".[plot,smac]"
+	for levels in 1 2; do \
+	$(RUN)/kpg-fast train k-mappo smac/2s3z --client $(SMAC_CLIENT) --levels $$levels --total-steps $(SMAC_STEPS) \
+	--seeds $(SMAC_SEEDS) --run-dir $(SMAC_RUNS)/K$$levels || exit; done
+	$(RUN)/kpg-fast plot $(SMAC_RUNS) --out $(SMAC_RUNS)/K1-K2
 
 lint: $(VENV)/.test
 	$(RUN)/ruff check .
