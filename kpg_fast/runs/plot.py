@@ -46,7 +46,7 @@ def draw(runs: Sequence[Run], target: Path) -> list[Path]:
         raise UsageError("nothing to plot: no update has been logged yet")
     groups = group_runs(runs)
     rows = _rows(runs)
-    figure = figure_class(figsize=(11, 1 + 3.2 * len(rows)), layout="constrained")
+    figure = figure_class(figsize=(14, 1 + 3.2 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), len(_X), squeeze=False, sharey="row")
     for (title, y, tasks), row in zip(rows, axes, strict=True):
         for x, panel in zip(_X, row, strict=True):
@@ -56,7 +56,7 @@ def draw(runs: Sequence[Run], target: Path) -> list[Path]:
                 )
             _dress(panel, x, y)
         row[0].set_title(f"{title}: {_Y[y]}", loc="left", fontsize=10)
-        row[0].legend(fontsize=8, frameon=False)
+        row[-1].legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     figure.suptitle(_title(runs), fontsize=11)
     files = [target.with_name(f"{target.name}.{suffix}") for suffix in ("png", "svg")]
     for file in files:

@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import imageio.v3
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ import kpg_fast
 from kpg_fast import Config
 from kpg_fast.errors import EnvironmentFailure, UsageError
 from kpg_fast.runs import metrics
+from kpg_fast.runs.replay import record
 from kpg_fast.runs.run import RunResult, evaluate, load, resume, train
 from kpg_fast.runs.stop import StopRequest
 from kpg_fast.store import checkpoint
@@ -208,6 +210,9 @@ def test_real_trainer_resumes_exactly(tmp_path: Path, monkeypatch: pytest.Monkey
         stopped = train(small(tmp_path / "stopped", **values))
     assert stopped.updates == 3
     assert_same_run(whole, resume(stopped.run_dir))
+    film = imageio.v3.imread(record(whole.run_dir, tmp_path / "episode.gif"))
+    assert len(film) > 1
+    assert (film[0] != film[-1]).any()
 
 
 def test_loaded_run_acts(tmp_path: Path) -> None:
@@ -222,3 +227,6 @@ def test_loaded_run_acts(tmp_path: Path) -> None:
     assert action.shape == log_prob.shape == (5, agents)
     assert (action > 0).all()
     assert (action == action[0]).all()
+    with pytest.raises(UsageError, match="toy environments cannot be drawn"):
+        record(result.run_dir, tmp_path / "episode.gif")
+    assert not (tmp_path / "episode.gif").exists()

@@ -3,7 +3,8 @@
 A rule written for unit ``u`` is compiled a second time for ``u = block(first)``: then ``f[X, u]`` is a vector of the
 columns first .. first + 15, arithmetic and comparisons go lane by lane, and scalars are spread. LLVM maps the vectors
 to whatever the processor has. Loops over units would be turned into vectors too, but each behind checks that none of
-the rows it writes overlaps one that it reads, which cost more than the work (measured: half of a tick).
+the rows it writes overlaps one that it reads, which cost more than the work (a tick of 2s3z took 58 ns instead of
+about 150).
 """
 
 import math
