@@ -9,7 +9,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from kpg_fast.k_mappo import normalise
+from kpg_fast.k_mappo_levels import normalise
 from kpg_fast.k_mappo_trainer import KMappoTrainer
 from kpg_fast.minibatch import Minibatch
 

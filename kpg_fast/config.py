@@ -11,7 +11,7 @@ from kpg_fast.off_policy.settings import FACMAC_PRESETS, MADDPG_PRESETS, RUN_DEF
 
 Algorithm = Literal["k-mappo", "k-maddpg", "k-facmac"]
 Preset = Literal["jaxmarl", "kpg", "mamujoco", "smac"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "mixed-lookahead", "bf16"]
 ClipMode = Literal["product", "own", "double"]
 OptimizerName = Literal["adam", "rmsprop", "sgd"]
 
@@ -65,6 +65,12 @@ class KMappo:
     with ``levels = 1`` is the control "joint-ratio MAPPO without lookahead"."""
     clip_mode: ClipMode = "product"
     """What is clipped: the joint ratio R_i, only the own ratio, or M_i first and then the product."""
+    lookahead_share: float = 1.0
+    """Below 1 an approximation: levels below K take their gradient from this share of a minibatch's samples, or with
+    ``lookahead_window`` of its windows."""
+    lookahead_window: int = 0
+    """Above 0 an approximation: gradients of levels below K go back in time to the beginning of a window of so many
+    steps, as in truncated back-propagation through time."""
     mask_dead: bool = True
     """Leave rows of dead agents out of the losses (JaxMARL counts them)."""
     death_mask: bool = False
@@ -77,9 +83,9 @@ class KMappo:
         """Raise ``UsageError`` for the first value that cannot be trained with."""
         check_choices(self)
         at_least(self, 1, "num_envs", "num_steps", "num_epochs", "num_minibatches", "hidden")
-        at_least(self, 0, "chunk_length")
+        at_least(self, 0, "chunk_length", "lookahead_window")
         above_zero(self, "lr", "clip_eps", "clip_eps_others", "max_grad_norm")
-        up_to_one(self, "gamma", "gae_lambda")
+        up_to_one(self, "gamma", "gae_lambda", "lookahead_share")
         if self.chunk_length and self.num_steps % self.chunk_length:
             raise UsageError(
                 f"chunk_length = {self.chunk_length} does not divide num_steps = {self.num_steps}; nearest that do: "
@@ -90,6 +96,21 @@ class KMappo:
             raise UsageError(
                 f"num_minibatches = {self.num_minibatches} does not divide {self._samples()}: minibatches are made of "
                 f"whole {what}; nearest that do: {_divisors_near(self.num_samples, self.num_minibatches)}"
+            )
+
+        self._check_lookahead()
+
+    def _check_lookahead(self) -> None:
+        """At least one sample or window must be left."""
+        steps = self.chunk_length or self.num_steps
+        parts = (
+            -(-steps // self.lookahead_window) if self.lookahead_window else self.num_samples // self.num_minibatches
+        )
+        if self.lookahead_share * parts < 1:
+            what = "windows of a sample" if self.lookahead_window else "samples of a minibatch"
+            raise UsageError(
+                f"lookahead_share = {self.lookahead_share} of the {parts} {what} is less than one; the least is "
+                f"{1 / parts:.4g}"
             )
 
     @property
@@ -122,7 +143,8 @@ class Config:
     env_options: tuple[str, ...] = ()
     """Options of the environment as ``name=value``, e.g. ``flavour=jaxmarl attack_mode=random``."""
     precision: Precision = "fp32"
-    """Of the products: float32, or bf16 factors summed in float32 (parameters and optimiser stay float32)."""
+    """Of the products: float32; bf16 factors summed in float32 in the levels below K, which only make M_i, and
+    float32 in everything that is committed; or bf16 everywhere (parameters and optimiser stay float32)."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where everything runs; training on ``cuda`` is not there yet and says so."""
     run_dir: str | None = None
@@ -190,6 +212,11 @@ class Config:
     def num_updates(self) -> int:
         """Rollouts, and so updates, of the whole run."""
         return self.total_steps // (self.settings.num_envs * self.settings.num_steps)
+
+    @property
+    def forward_precision(self) -> str:
+        """Of the products of passes through the networks, and of the gradients that are committed."""
+        return "bf16" if self.precision == "bf16" else "fp32"
 
     @property
     def k_mappo(self) -> KMappo:

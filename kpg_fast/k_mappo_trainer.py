@@ -13,10 +13,11 @@ from kpg_fast.config import Config
 from kpg_fast.envs import EnvSpec, UnevenVecEnv, VecEnv, make
 from kpg_fast.errors import UsageError
 from kpg_fast.evaluation import Evaluation
-from kpg_fast.k_mappo import Actor, Critic, KMappo
+from kpg_fast.k_mappo import KMappo
 from kpg_fast.minibatch import Minibatch
 from kpg_fast.networks.actor_critic import Network
 from kpg_fast.networks.value_norm import ValueNorm
+from kpg_fast.policies import Actor, Critic
 from kpg_fast.rollout import EpisodeTracker, Rollout
 from kpg_fast.store.learner import Learner
 
@@ -27,7 +28,7 @@ def build_actor(config: Config, spec: EnvSpec, dtype: torch.dtype) -> Actor:
     """The actors of a run with their optimiser, uninitialised."""
     s, n = config.k_mappo, spec.num_agents
     ids = n if s.agent_id and s.shared_actor else 0
-    network = Network(spec.obs_size, s.hidden, spec.num_actions, s.recurrent, 0.01, ids, config.precision)
+    network = Network(spec.obs_size, s.hidden, spec.num_actions, s.recurrent, 0.01, ids, config.forward_precision)
     groups = 1 if s.shared_actor else n
     learner = Learner(
         network.shapes(), groups, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype, debug_drift=config.debug_drift
@@ -38,7 +39,7 @@ def build_actor(config: Config, spec: EnvSpec, dtype: torch.dtype) -> Actor:
 def build_critic(config: Config, spec: EnvSpec, dtype: torch.dtype) -> Critic:
     """The critic of a run with its optimiser, uninitialised."""
     s, n = config.k_mappo, spec.num_agents
-    network = Network(spec.state_size, s.hidden, 1, s.recurrent, 1.0, n, config.precision)
+    network = Network(spec.state_size, s.hidden, 1, s.recurrent, 1.0, n, config.forward_precision)
     learner = Learner(network.shapes(), 1, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype)
     return Critic(network, learner, n, s.death_mask, ValueNorm(dtype) if s.value_norm else None)
 

@@ -63,7 +63,7 @@ def gradients_in(precision: str | None, window: int = 0) -> Iterator[None]:
     Args:
         precision: of their products; None: that of the forward pass.
         window: cut a recurrent pass into windows of so many steps and let no gradient pass from one to the one before;
-            0: no windows.
+            0: no windows. Float64 has none.
     """
     global _gradient_settings
     if precision is not None:

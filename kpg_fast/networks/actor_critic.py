@@ -11,10 +11,15 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from kpg_fast.kernels.gru import gru
-from kpg_fast.kernels.linear import linear
+from kpg_fast.kernels.agent_embedding import agent_embedding
+from kpg_fast.kernels.gru import gru, gru_and_gates
+from kpg_fast.kernels.linear import linear, linear_and_sums
+from kpg_fast.kernels.lookahead import Weights, gru_difference, linear_difference, relu_difference
 
 Parameters = Mapping[str, Tensor]
+
+Trace = dict[str, Tensor]
+"""What a pass keeps for :meth:`Network.difference`: the inputs of the layers, and what activations were applied to."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,13 @@ class Network:
             _orthogonal(p["out.w"], self.out_gain, generator)
 
     def __call__(
-        self, p: Parameters, x: Tensor, hidden: Tensor, reset: Tensor, present: Tensor | None = None
+        self,
+        p: Parameters,
+        x: Tensor,
+        hidden: Tensor,
+        reset: Tensor,
+        present: Tensor | None = None,
+        trace: Trace | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Unroll over time.
 
@@ -73,40 +84,97 @@ class Network:
             hidden: [G, R, H] before the first step, R = E * max(n, num_ids); unused (any shape) if not recurrent.
             reset: [T, E] bool, true where an episode begins.
             present: [T, E, num_ids] bool; where false, all inputs but the id are zero. None: true everywhere.
+            trace: filled with what :meth:`difference` starts from; float32 only.
 
         Returns:
             outputs [G, T, E, R / E, out_size] and the hidden states after each step [G, T, R, H] (for a feed-forward
             network an empty tensor).
         """
         g, steps, envs = x.shape[:3]
-        y = self._embed(p, x, present)
+        y = self._embed(p, x, present, trace)
         rows = y.shape[2]
         if self.recurrent:
             per_row = reset.repeat_interleave(rows // envs, 1)
-            weights = (p["gru.w_x"], p["gru.b_x"], p["gru.w_h"], p["gru.b_n"])
-            y = gru(y, hidden, per_row, *weights, precision=self.precision)
+            y = self._unroll(p, y, hidden, per_row, trace)
         hiddens = y if self.recurrent else y.new_empty(0)
-        flat = y.reshape(g, steps * rows, self.hidden)
-        flat = linear(flat, p["mid.w"], p["mid.b"], activation="relu", precision=self.precision)
+        flat = self._relu_layer(p, "mid", y.reshape(g, steps * rows, self.hidden), trace)
+        if trace is not None:
+            trace["out.x"] = flat
         flat = linear(flat, p["out.w"], p["out.b"], precision=self.precision)
         return flat.view(g, steps, envs, rows // envs, self.out_size), hiddens
 
-    def _embed(self, p: Parameters, x: Tensor, present: Tensor | None) -> Tensor:
+    def _embed(self, p: Parameters, x: Tensor, present: Tensor | None, trace: Trace | None) -> Tensor:
         g, steps, envs, per_env = x.shape[:4]
         flat = x.reshape(g, steps * envs * per_env, self.in_size)
         if not self.num_ids:
-            y = linear(flat, p["in.w"], p["in.b"], activation="relu", precision=self.precision)
-            return y.view(g, steps, envs * per_env, self.hidden)
+            return self._relu_layer(p, "in", flat, trace).view(g, steps, envs * per_env, self.hidden)
         y = linear(flat, p["in.w"], p["in.b"], precision=self.precision)
+        if per_env == 1 and present is None and trace is None:
+            return agent_embedding(y, p["in.id"]).view(g, steps, envs * self.num_ids, self.hidden)
         y = y.view(g, steps, envs, per_env, self.hidden)
         if present is not None:
             y = torch.where(present[..., None], y, p["in.b"][:, None, None, None])
         y = y + p["in.id"][:, None, None]
+        if trace is not None:
+            trace |= {"in.x": flat, "in.sums": y.detach()}
         return torch.relu(y).reshape(g, steps, envs * self.num_ids, self.hidden)
+
+    def _relu_layer(self, p: Parameters, name: str, x: Tensor, trace: Trace | None) -> Tensor:
+        w, b = p[f"{name}.w"], p[f"{name}.b"]
+        if trace is None:
+            return linear(x, w, b, activation="relu", precision=self.precision)
+        y, sums = linear_and_sums(x, w, b, self.precision)
+        trace |= {f"{name}.x": x, f"{name}.sums": sums}
+        return y
+
+    def _unroll(self, p: Parameters, x: Tensor, hidden: Tensor, reset: Tensor, trace: Trace | None) -> Tensor:
+        if trace is None:
+            return gru(x, hidden, reset, *_gru_weights(p), precision=self.precision)
+        h, gates = gru_and_gates(x, hidden, reset, *_gru_weights(p), precision=self.precision)
+        trace |= {"gru.x": x, "gru.h": h, "gru.gates": gates, "gru.h0": hidden, "gru.reset": reset}
+        return h
+
+    @torch.no_grad()
+    def difference(self, p: Parameters, p_k: Parameters, trace: Trace, precision: str = "bf16") -> Tensor:
+        """How the outputs change between two sets of parameters, as :mod:`kpg_fast.kernels.lookahead` carries it.
+
+        Args:
+            p: the parameters the trace was taken at.
+            p_k: the others.
+            trace: of a pass without ``present``.
+            precision: of the products.
+
+        Returns:
+            outputs at ``p_k`` less outputs at ``p``, [G, rows of all steps, out_size].
+        """
+        d = self._embedding_difference(p, p_k, trace, precision)
+        if self.recurrent:
+            x, h = trace["gru.x"], trace["gru.h"]
+            start = (trace["gru.gates"], trace["gru.h0"], trace["gru.reset"])
+            d = gru_difference(x, d.view(x.shape), h, *start, _gru_weights(p), _gru_weights(p_k), precision)
+        d = d.view(trace["mid.x"].shape)
+        d = linear_difference(trace["mid.x"], d, *_layer(p, p_k, "mid"), trace["mid.sums"], precision)
+        return linear_difference(trace["out.x"], d, *_layer(p, p_k, "out"), None, precision)
+
+    def _embedding_difference(self, p: Parameters, p_k: Parameters, trace: Trace, precision: str) -> Tensor:
+        sums = trace["in.sums"]
+        if not self.num_ids:
+            return linear_difference(trace["in.x"], None, *_layer(p, p_k, "in"), sums, precision)
+        d = linear_difference(trace["in.x"], None, *_layer(p, p_k, "in"), None, precision)
+        d = d.view(*sums.shape[:3], -1, self.hidden) + (p_k["in.id"] - p["in.id"])[:, None, None]
+        return relu_difference(sums, d)
 
     def hidden_state(self, groups: int, rows: int, dtype: torch.dtype) -> Tensor:
         """Zeros [G, R, H] to begin with."""
         return torch.zeros(groups, rows, self.hidden if self.recurrent else 0, dtype=dtype)
+
+
+def _gru_weights(p: Parameters) -> Weights:
+    return p["gru.w_x"], p["gru.b_x"], p["gru.w_h"], p["gru.b_n"]
+
+
+def _layer(p: Parameters, p_k: Parameters, name: str) -> Weights:
+    return p[f"{name}.w"], p_k[f"{name}.w"], p[f"{name}.b"], p_k[f"{name}.b"]
 
 
 def _orthogonal(weight: Tensor, gain: float, generator: torch.Generator) -> None:

@@ -10,7 +10,7 @@ from kpg_fast.runs import provenance
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "gemm_gflops", lambda dtype: {torch.float32: 100.0, torch.bfloat16: 400.0}[dtype])
+    monkeypatch.setattr(doctor, "gru_gflops", lambda precision: {"fp32": 100.0, "bf16": 400.0}[precision])
 
 
 def report() -> dict[str, doctor.Finding]:
@@ -22,7 +22,7 @@ def test_every_part_is_looked_at() -> None:
     for what in ("kpg_fast", "torch", "numba", "extra plot", "extra smac", "backend CUDA", "environments smax"):
         assert what in found
     assert found["torch"].detail == torch.__version__
-    assert "4.0 times float32" in found["products bf16"].detail
+    assert "4.0 times fp32: --precision mixed-lookahead" in found["GRU bf16"].detail
     if not torch.cuda.is_available():
         assert not found["backend CUDA"].ok
         assert found["backend CUDA"].detail

@@ -147,6 +147,14 @@ def gru_difference(
     return dh
 
 
+def relu_difference(sums: Tensor, change: Tensor) -> Tensor:
+    """Return relu(sums + change) - relu(sums), of their common shape, for a layer that is put together elsewhere."""
+    after = sums + change
+    crosses = (sums > 0) != (after > 0)
+    # where nothing crosses zero the difference is the change itself: it must not be rounded to the sum's last place
+    return torch.where(crosses, torch.relu(after) - torch.relu(sums), change * (sums > 0))
+
+
 def log_prob_difference(logits: Tensor, dlogits: Tensor, avail: Tensor | None, action: Tensor) -> Tensor:
     """Return log pi_{theta_k}(a) - log pi_theta(a), of action's shape.
 
