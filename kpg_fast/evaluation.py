@@ -34,7 +34,7 @@ class Evaluation:
         try:
             metrics = play(self.env, player(envs), -(-episodes // envs), watch)
             if isinstance(self.env, UnevenVecEnv):
-                metrics |= self.env.metrics()
+                metrics |= {name: count for name, count in self.env.metrics().items() if count}
             return {f"eval/{name}": value for name, value in metrics.items()}
         finally:
             if not self.kept:

@@ -202,15 +202,16 @@ def test_a_game_that_never_plays_stops_the_run_after_a_checkpoint_with_its_log(g
     assert metrics.read(run_dir / "metrics.jsonl")[-1]["update"] == 4
 
 
-def test_evaluation_keeps_its_games(game):
+def test_evaluation_keeps_its_games_and_replaces_a_lost_episode(game):
+    set_faults(game, {"kind": "crash", "at": 60, "launch": 4})
     with closing(KMappoTrainer(config())) as trainer:
         trainer.update()
         before = trainer.env.state_dict()
         for _ in range(2):
             result = trainer.evaluate(6)
             assert result["eval/episodes"] == 6
-            assert result["eval/smac/crashes"] == 0
-        assert launches(game) == 3 + 3
+        assert result["eval/smac/crashes"] == result["eval/smac/dropped_episodes"] == 1
+        assert launches(game) == 3 + 3 + 1
         np.testing.assert_array_equal(trainer.env.state_dict()["launches"], before["launches"])
         trainer.update()
     assert trainer.facts["game_version"] == "stand-in 4.10.0"
