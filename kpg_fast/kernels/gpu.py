@@ -20,7 +20,7 @@ Number = float | Tensor
 @triton.jit
 def number(value):
     """The value itself, or what it points to."""
-    value = tl.to_tensor(value)
+    value = tl.core.to_tensor(value)
     if value.dtype.is_ptr():
         return tl.load(value)
     else:

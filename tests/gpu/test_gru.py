@@ -17,9 +17,9 @@ CASES = [
 ]
 
 
-def all_of(x, h0, reset, w_x, b_x, w_h, b_n, dh, precision):
+def all_of(x, h0, reset, w_x, b_x, w_h, b_n, dh, precision, window=0):
     h, gates = gpu.forward(x, h0, reset, w_x, b_x, w_h, b_n, precision, True)
-    return h, *gpu.backward(dh, h, gates, x, h0, reset, w_x, b_x, w_h, b_n, precision, True)
+    return h, *gpu.backward(dh, h, gates, x, h0, reset, w_x, b_x, w_h, b_n, precision, window, True)
 
 
 def definition(*inputs):
@@ -83,6 +83,24 @@ def test_many_rows_take_larger_blocks(device, monkeypatch, on_chip, hopper):
     for name, value, truth in zip(NAMES, twice(all_of, *move(device, *inputs, dh, "bf16")), expected, strict=True):
         assert (value - truth).norm() < 0.01 * truth.norm(), name
     assert min(sizes) >= 32
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_window_ends_where_its_first_step_begins(device, precision):
+    """As if the hidden state that a window begins with were data."""
+    inputs, dh = cell(2, 5, 3, 5, 6)
+
+    def cut(x, h0, reset, *weights):
+        parts, h = [], h0
+        for start in (0, 2, 4):
+            parts.append(ref.gru(x[:, start : start + 2], h, reset[:, start : start + 2], *weights))
+            h = parts[-1][:, -1].detach()
+        return torch.cat(parts, 1)
+
+    exact = value_and_gradients(cut, doubled(*inputs), dh.double())
+    ours = twice(all_of, *move(device, *inputs, dh), precision, window=2)
+    for name, value, truth in zip(NAMES, ours, exact, strict=True):
+        assert (value - truth).norm() < (0.01 if precision == "bf16" else 1e-6) * truth.norm(), name
 
 
 def test_one_reset_for_all_sets_and_views_of_flat_parameters(device):

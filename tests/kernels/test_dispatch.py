@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import kpg_fast.kernels.agent_embedding
 import kpg_fast.kernels.gae
 import kpg_fast.kernels.gru
 import kpg_fast.kernels.k_level_surrogate
@@ -12,6 +13,8 @@ import kpg_fast.kernels.policy
 import kpg_fast.kernels.value_loss  # noqa: F401
 
 OPS = (
+    "agent_embedding",
+    "agent_embedding_backward",
     "gae",
     "value_loss",
     "k_level_surrogate",

@@ -20,6 +20,13 @@ def _forward(x: Tensor, id: Tensor) -> Tensor:
     return cpu.forward(x, id)
 
 
+@_forward.register_kernel("cuda")
+def _(x: Tensor, id: Tensor) -> Tensor:
+    from kpg_fast.kernels.agent_embedding import gpu  # here, because it imports Triton
+
+    return gpu.forward(x, id)
+
+
 @_forward.register_fake
 def _(x: Tensor, id: Tensor) -> Tensor:
     return x.new_empty(*x.shape[:2], *id.shape[1:])
@@ -28,6 +35,13 @@ def _(x: Tensor, id: Tensor) -> Tensor:
 @torch.library.custom_op("kpg_fast::agent_embedding_backward", mutates_args=(), device_types="cpu")
 def _backward(dy: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return cpu.backward(dy, y)
+
+
+@_backward.register_kernel("cuda")
+def _(dy: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    from kpg_fast.kernels.agent_embedding import gpu
+
+    return gpu.backward(dy, y)
 
 
 @_backward.register_fake

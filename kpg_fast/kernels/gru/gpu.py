@@ -97,9 +97,13 @@ def backward(
     w_h: Tensor,
     b_n: Tensor,
     precision: str,
+    window: int,
     needs_dx: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return (dx, dh0, dw_x, db_x, dw_h, db_n); dx is empty where it is not wanted."""
+    """Return (dx, dh0, dw_x, db_x, dw_h, db_n); dx is empty where it is not wanted.
+
+    No gradient leaves a window of so many steps backwards, unless ``window`` is 0.
+    """
     groups, steps, rows, ins = x.shape
     hidden, device = h0.shape[-1], x.device
     # the derivatives of the arguments of r, z and n, and of n's recurrent part; and each step's h before it
@@ -110,7 +114,7 @@ def backward(
     launch = _launch(groups, rows, hidden, precision, capability(device) >= 9, forward=False)
     launch.kernels.backward_kernel[launch.grid](  # type: ignore[attr-defined]
         dh.contiguous(), h, gates, h0.contiguous(), reset, _matrices(w_h, launch, True), d, before, dh0,
-        steps, rows, reset.stride(0), **launch.options,
+        steps, rows, window or steps, reset.stride(0), **launch.options,
     )  # fmt: skip
     flat = x.reshape(groups, steps * rows, ins)
     dx = torch.empty(x.shape if needs_dx else (0,), device=device)

@@ -60,7 +60,7 @@ def forward_kernel(
 @triton.jit
 def backward_kernel(
     dh_out, h_out, gates, h0, reset, w, d, before, dh0,
-    steps, rows, reset_set,
+    steps, rows, window, reset_set,
     HIDDEN: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """dh0; d [G, T, R, 4H], by the arguments of r, z, n and by n's recurrent part; h before each step [G, T, R, H].
@@ -96,5 +96,6 @@ def backward_kernel(
         tl.store(to + at_gates + 3 * HIDDEN, d_n * r, real)
         carry = product(d_r, w_r, carry, PRECISION)
         carry = product(d_n * r, w_n, carry, PRECISION)
-        carry = tl.where(begins, 0.0, carry)
+        step = tl.zeros((ROWS, 1), tl.int32) + t
+        carry = tl.where(begins | ((step > 0) & (step % window == 0)), 0.0, carry)
     tl.store(dh0 + start_0 + at_h, carry, real)

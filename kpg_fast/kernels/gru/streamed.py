@@ -69,7 +69,7 @@ def forward_kernel(
 
 @triton.jit
 def _gate_gradients(
-    dh_out, h_out, gates, h0, reset, d, before, carry, group, first, row, t, steps, rows, begins,
+    dh_out, h_out, gates, h0, reset, d, before, carry, group, first, row, t, steps, rows, begins, ends,
     HIDDEN: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
     """A step's d and h before it; the part of the state's gradient that does not go through the recurrent matrix."""
@@ -91,13 +91,13 @@ def _gate_gradients(
         tl.store(to + HIDDEN, dh * (h - n) * z * (1.0 - z), real)
         tl.store(to + 2 * HIDDEN, d_n, real)
         tl.store(to + 3 * HIDDEN, d_n * r, real)
-        tl.store(carry + start_0 * HIDDEN + at_h, tl.where(begins, 0.0, dh * z), real)
+        tl.store(carry + start_0 * HIDDEN + at_h, tl.where(ends, 0.0, dh * z), real)
 
 
 @triton.jit
 def backward_kernel(
     dh_out, h_out, gates, h0, reset, w, d, before, dh0,
-    steps, rows, reset_set,
+    steps, rows, window, reset_set,
     HIDDEN: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
@@ -109,8 +109,11 @@ def backward_kernel(
     for back in range(steps):
         t = steps - 1 - back
         begins = _begins(reset, group, first, row, t, rows, reset_set)
+        step = tl.zeros((ROWS, 1), tl.int32) + t
+        ends = begins | ((step > 0) & (step % window == 0))  # here no gradient goes further back
         _gate_gradients(
-            dh_out, h_out, gates, h0, reset, d, before, dh0, group, first, row, t, steps, rows, begins, HIDDEN, UNITS
+            dh_out, h_out, gates, h0, reset, d, before, dh0,
+            group, first, row, t, steps, rows, begins, ends, HIDDEN, UNITS,
         )  # fmt: skip
         tl.debug_barrier()
         at_d = d + ((group * steps + t) * rows + first) * (4 * HIDDEN)
@@ -121,7 +124,7 @@ def backward_kernel(
             carry = tl.load(to, real, 0.0)
             for begin in range(0, HIDDEN, DEPTH):
                 k = begin + tl.arange(0, DEPTH)
-                there = inside & (k < HIDDEN)[None, :] & ~begins
+                there = inside & (k < HIDDEN)[None, :] & ~ends
                 at_w = w + group * (3 * size) + k[:, None] * PADDED + unit
                 at_k = at_d + (row[:, None] * (4 * HIDDEN) + k[None, :])
                 carry = product(tl.load(at_k, there, 0.0), tl.load(at_w), carry, PRECISION)
