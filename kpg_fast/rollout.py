@@ -225,12 +225,17 @@ class EpisodeTracker:
         """Add a rollout; returns the means over the episodes that ended in it (none: only ``episodes``)."""
         return summarise([self.step(out) for out in rollout.steps])
 
-    def step(self, out: StepArrays, counted: np.ndarray | bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Add one step; returns return, length and won of the ``counted`` episodes that ended soundly in it."""
-        self.returns += out.reward
-        self.lengths += 1
-        self.broken |= ~out.valid
-        over = out.terminated | out.truncated
+    def step(
+        self, out: StepArrays, counted: np.ndarray | bool = True, envs: np.ndarray | slice = slice(None)
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Add one step of ``envs``; returns return, length and won of the ``counted`` episodes that ended soundly in
+        it.
+        """
+        self.returns[envs] += out.reward[envs]
+        self.lengths[envs] += 1
+        self.broken[envs] |= ~out.valid[envs]
+        over = np.zeros_like(self.broken)
+        over[envs] = (out.terminated | out.truncated)[envs]
         sound = over & ~self.broken & counted
         result = self.returns[sound], self.lengths[sound], out.won[sound]
         for total in (self.returns, self.lengths, self.broken):

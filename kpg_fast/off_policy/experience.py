@@ -155,25 +155,27 @@ class Transitions(Experience):
         self.fields = {name: view.numpy() for name, view in self.columns.views(self.staged).items()}
         self._rows = torch.empty(settings.batch_size, self.columns.width)
 
-    def see(self, out: StepArrays) -> None:
+    def see(self, out: StepArrays, envs: Array | slice = slice(None)) -> None:
         """Remember what the next actions are chosen from."""
         for name, value in zip(("obs", "state", "avail"), (out.obs, out.state, out.avail_actions), strict=True):
             if name in self.fields:
-                self.fields[name][:] = value
+                self.fields[name][envs] = value[envs]
 
-    def record(self, action: Array, out: StepArrays) -> int:
-        """Store a step: ``action`` [E, N, A] in [-1, 1] or indices [E, N]. Returns how many samples that made."""
-        fields = self.fields
-        fields["action"][:], fields["reward"][:], fields["terminated"][:] = action, out.reward, out.terminated
-        fields["next_obs"][:], fields["next_state"][:] = out.obs, out.state
-        over = out.terminated | out.truncated
+    def record(self, action: Array, out: StepArrays, envs: Array | slice = slice(None)) -> int:
+        """Store a step of ``envs``; ``action`` [E, N, A] in [-1, 1] or indices [E, N]. Returns how many samples."""
+        fields, (over, valid) = self.fields, (np.zeros(len(out.valid), np.bool_) for _ in range(2))
+        over[envs], valid[envs] = (out.terminated | out.truncated)[envs], out.valid[envs]
+        for name, value in (("action", action), ("reward", out.reward), ("terminated", out.terminated)):
+            fields[name][envs] = value[envs]
+        fields["next_obs"][envs], fields["next_state"][envs] = out.obs[envs], out.state[envs]
         fields["next_obs"][over], fields["next_state"][over] = out.last_obs[over], out.last_state[over]
         if "avail" in fields:
             # what would be available after the last step is not told: what was before it stands in
-            fields["next_avail"][:] = np.where(over[:, None, None], fields["avail"], out.avail_actions)
-        rows = self.staged if out.valid.all() else self.staged[torch.from_numpy(out.valid)]
+            known = np.where(over[:, None, None], fields["avail"], out.avail_actions)
+            fields["next_avail"][envs] = known[envs]
+        rows = self.staged if valid.all() else self.staged[torch.from_numpy(valid)]
         self.ring.add(rows)
-        self.see(out)
+        self.see(out, envs)
         return len(rows)
 
     def sample(self, generator: torch.Generator) -> Batch:
@@ -211,17 +213,18 @@ class Episodes(Experience):
         self.broken = np.zeros(spec.num_envs, np.bool_)
         self._envs = np.arange(spec.num_envs)
 
-    def see(self, out: StepArrays) -> None:
+    def see(self, out: StepArrays, envs: Array | slice = slice(None)) -> None:
         """Remember what the next actions are chosen from."""
-        self._write({"obs": out.obs, "state": out.state, "avail": out.avail_actions}, self._envs)
+        self._write({"obs": out.obs, "state": out.state, "avail": out.avail_actions}, self._envs[envs])
 
-    def record(self, action: Array, out: StepArrays) -> int:
-        """Store a step: ``action`` [E, N, A] in [-1, 1] or indices [E, N]. Returns how many samples that made."""
-        self._write({"action": action, "reward": out.reward, "terminated": out.terminated}, self._envs)
+    def record(self, action: Array, out: StepArrays, envs: Array | slice = slice(None)) -> int:
+        """Store a step of ``envs``; ``action`` [E, N, A] in [-1, 1] or indices [E, N]. Returns how many samples."""
+        envs = self._envs[envs]
+        self._write({"action": action, "reward": out.reward, "terminated": out.terminated}, envs)
         before = {name: self.fields[name][self._envs, self.step] for name in ("avail",) if name in self.fields}
-        self.step += 1
-        self.broken |= ~out.valid
-        over = np.flatnonzero(out.terminated | out.truncated)
+        self.step[envs] += 1
+        self.broken[envs] |= ~out.valid[envs]
+        over = envs[(out.terminated | out.truncated)[envs]]
         # what would be available after the last step is not told: what was before it stands in
         self._write({"obs": out.last_obs, "state": out.last_state, **before}, over)
         self.staged[:, -1] = torch.from_numpy(self.step)
@@ -230,7 +233,7 @@ class Episodes(Experience):
             self.ring.add(self.staged[torch.from_numpy(sound)])
         self.step[over], self.broken[over] = 0, False
         self.staged[torch.from_numpy(over)] = 0
-        self.see(out)
+        self.see(out, envs)
         return len(sound)
 
     def _write(self, values: Mapping[str, Array], envs: Array) -> None:

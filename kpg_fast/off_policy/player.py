@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from kpg_fast.kernels.policy.ref import UNAVAILABLE
+from kpg_fast.minibatch import per_env
 from kpg_fast.off_policy.actor import Actor, FeedForward, Recurrent
 from kpg_fast.off_policy.experience import Experience
 
@@ -36,18 +37,19 @@ class Player:
         return self.for_env(self.for_replay(action)), torch.full(obs.shape[:2], torch.nan)
 
     def explore(
-        self, obs: Tensor, avail_actions: Tensor, reset: Tensor, generator: torch.Generator, step: int
+        self, envs: Tensor, obs: Tensor, avail_actions: Tensor, reset: Tensor, generator: torch.Generator, step: int
     ) -> Tensor:
-        """Actions to learn from, as the replay keeps them: float [E, N, A] in [-1, 1], or int indices [E, N].
+        """Actions to learn from, as the replay keeps them: float [e, N, A] in [-1, 1], or int indices [e, N].
 
         Args:
-            obs: [E, N, O].
-            avail_actions: bool [E, N, A].
-            reset: bool [E], true where an episode begins.
+            envs: int64 [e], who acts; the rest is theirs.
+            obs: [e, N, O].
+            avail_actions: bool [e, N, A].
+            reset: bool [e], true where an episode begins.
             generator: every random number comes from it.
             step: environment steps done so far.
         """
-        s, y = self.actor.settings, self.outputs(obs, reset)
+        s, y = self.actor.settings, self.outputs(obs, reset, envs)
         at_random = step < s.start_steps
         if self.actor.spec.continuous:
             if at_random:
@@ -64,20 +66,21 @@ class Player:
             mixed = (1 - epsilon) * policy * usable + epsilon * usable / usable.sum(-1, keepdim=True)
             drawn = torch.multinomial(mixed.flatten(0, 1), 1, generator=generator).view(y.shape[:2])
             action = _one_hot(drawn, y)
-        self.last_action = action
+        self.last_action[:, envs] = action
         return self.for_replay(action)
 
-    def outputs(self, obs: Tensor, reset: Tensor) -> Tensor:
-        """What the networks say, [N, E, A]."""
+    def outputs(self, obs: Tensor, reset: Tensor, envs: Tensor | slice = slice(None)) -> Tensor:
+        """What the networks say for ``envs``, [N, e, A]."""
         p, s = self.actor.learner.theta, self.actor.settings
-        if s.last_action:
-            self.last_action = self.last_action.masked_fill(reset[:, None], 0)
-        x = self.experience.actor_inputs(obs, self.last_action if s.last_action else None)
+        last_action = self.last_action[:, envs].masked_fill(reset[:, None], 0) if s.last_action else None
+        x = self.experience.actor_inputs(obs, last_action)
         net = self.actor.network
         if isinstance(net, FeedForward):
             return net(p, x, 1, "actor.act")[0]
+        rows = self.actor.spec.num_agents // self.actor.learner.groups
         with torch.no_grad():
-            y, self.hidden = net.step(p, x, self.hidden, reset)
+            y, after = net.step(p, x, per_env(self.hidden, rows)[:, envs].flatten(1, 2), reset)
+        per_env(self.hidden, rows)[:, envs] = per_env(after, rows)
         return y
 
     def for_replay(self, action: Tensor) -> Tensor:

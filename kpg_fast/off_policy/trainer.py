@@ -8,11 +8,13 @@ from time import perf_counter
 from typing import Any
 from zlib import crc32
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kpg_fast.config import Config
 from kpg_fast.envs import StepArrays, UnevenVecEnv, VecEnv, make
+from kpg_fast.envs.vec_env import Array
 from kpg_fast.errors import UsageError
 from kpg_fast.evaluation import Evaluation
 from kpg_fast.k_facmac import KFacmac
@@ -50,6 +52,9 @@ class OffPolicyTrainer:
         self.experience.see(self.out)
         self.reset = torch.ones(s.num_envs, dtype=torch.bool)
         self.episodes = EpisodeTracker.allocate(s.num_envs)
+        shape = (s.num_envs, spec.num_agents, spec.num_actions) if spec.continuous else (s.num_envs, spec.num_agents)
+        self.action = torch.zeros(shape, dtype=torch.float32 if spec.continuous else torch.int32)
+        self.running = 0
         self.due = 0.0
         self.updates, self.num_updates = 0, config.num_updates
 
@@ -70,22 +75,23 @@ class OffPolicyTrainer:
         return self.updates * self.settings.num_steps * self.settings.num_envs
 
     def update(self) -> dict[str, float]:
-        """Play ``num_steps`` steps; learn as often as the stored samples ask for."""
+        """Play ``num_steps`` steps of every environment; learn as often as the stored samples ask for."""
         start, s = perf_counter(), self.settings
         spent: dict[str, float] = defaultdict(float)
         ended, count = [], 0
         sums: dict[str, Any] = defaultdict(float)
         last: dict[str, Any] = {}
-        for step in range(s.num_steps):
-            stored = self._step(self.env_steps + step * s.num_envs, spent)
-            ended.append(self.episodes.step(self.out))
+        taken, total, ready = 0, s.num_steps * s.num_envs, np.arange(s.num_envs)
+        while taken < total:
+            ready, stored = self._step(ready[: total - taken - self.running], self.env_steps + taken, spent)
+            taken += len(ready)
+            ended.append(self.episodes.step(self.out, envs=ready))
             if len(self.experience.ring) < max(s.warmup, 1):
                 continue
             self.due += stored * s.updates_per_sample
             while self.due >= 1:
                 self.due -= 1
-                final = step == s.num_steps - 1 and self.due < 1
-                last = self._learn(final, spent)
+                last = self._learn(taken == total and self.due < 1, spent)
                 count += 1
                 for name in ("critic_loss", "q_mean", "critic_grad_norm", "grad_norm"):
                     sums[name] += last[name]
@@ -95,24 +101,36 @@ class OffPolicyTrainer:
         if isinstance(self.env, UnevenVecEnv):
             metrics |= self.env.metrics()
         seconds = perf_counter() - start
-        metrics["env_sps"] = s.num_steps * s.num_envs / seconds
+        metrics["env_sps"] = total / seconds
         metrics["agent_sps"] = metrics["env_sps"] * self.spec.num_agents
         return metrics | _level_metrics(last, self.config.levels)
 
-    def _step(self, done: int, spent: dict[str, float]) -> int:
-        """One step of every environment; returns how many samples that stored."""
-        start, out = perf_counter(), self.out
-        obs, avail = torch.from_numpy(out.obs), torch.from_numpy(out.avail_actions)
-        action = self.explorer.explore(obs, avail, self.reset, self.generator, done)
+    def _step(self, going: Array, done: int, spent: dict[str, float]) -> tuple[Array, int]:
+        """One step of the environments ``going``; returns which are done, and how many samples that stored.
+
+        Where environments are uneven, those that are done first come back first, and ``self.running`` are under way.
+        """
+        start, out, envs = perf_counter(), self.out, torch.from_numpy(going)
+        if len(going):
+            obs, avail = torch.from_numpy(out.obs)[envs], torch.from_numpy(out.avail_actions)[envs]
+            self.action[envs] = self.explorer.explore(envs, obs, avail, self.reset[envs], self.generator, done)
         chosen = perf_counter()
-        self.env.step(self.explorer.for_env(action).numpy(), out)
+        action = self.explorer.for_env(self.action).numpy()
+        if isinstance(self.env, UnevenVecEnv) and self.env.uneven:
+            self.env.send(action, going)
+            self.running += len(going)
+            ready: Array = self.env.recv(out, min(self.running, -(-self.spec.num_envs // 2)))
+            self.running -= len(ready)
+        else:
+            self.env.step(action, out)
+            ready = going
         stepped = perf_counter()
-        torch.logical_or(torch.from_numpy(out.terminated), torch.from_numpy(out.truncated), out=self.reset)
-        stored = self.experience.record(action.numpy(), out)
+        self.reset[torch.from_numpy(ready)] = torch.from_numpy((out.terminated | out.truncated)[ready])
+        stored = self.experience.record(self.action.numpy(), out, ready)
         spent["time/policy"] += chosen - start
         spent["time/env"] += stepped - chosen
         spent["time/replay"] += perf_counter() - stepped
-        return stored
+        return ready, stored
 
     def _learn(self, measure: bool, spent: dict[str, float]) -> dict[str, Any]:
         start = perf_counter()
