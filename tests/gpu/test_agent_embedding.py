@@ -6,7 +6,7 @@ from tests.gpu.exactness import hold, move, twice
 from tests.kernels.oracle import value_and_gradients
 from tests.kernels.test_agent_embedding import inputs_of
 
-# one, primes, one past a block (32 rows of 128 units), one agent
+# one, primes, one past two blocks (of 16 rows of 128 units), one agent
 SHAPES = [(1, 1, 1, 1), (2, 7, 3, 13), (1, 33, 2, 100), (2, 5, 1, 16)]
 
 

@@ -2,14 +2,18 @@
 
 ``recording`` stands in for the launch: host functions run on meta tensors of any size and the kernels they would have
 started are collected with their arguments, from which Triton compiles as it would have at the first launch.
+
+``python -m tests.kernels.ahead`` compiles every kernel and writes the table docs/gpu_kernels.md.
 """
 
+import hashlib
 import re
 import subprocess
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from unittest import mock
 
 import torch
@@ -18,6 +22,8 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
+
+from tests.kernels.ahead_cases import CASES
 
 POINTERS = {
     torch.float32: "*fp32",
@@ -29,6 +35,28 @@ POINTERS = {
 }
 
 
+TABLE = Path(__file__).parents[2] / "docs" / "gpu_kernels.md"
+TARGETS = (80, 90)
+HEADER = """# What the Triton kernels take
+
+Compiled ahead of time by Triton {triton}, read from ptxas. Registers and spilled bytes (stores and loads) are a
+thread's, shared memory is a block's. `python -m tests.kernels.ahead` writes this file anew; the key tells whether a row
+still belongs to the code.
+
+| kernel | case | target | warps | registers | shared bytes | spilled bytes | key |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+class Resources(NamedTuple):
+    """Of a compiled kernel."""
+
+    warps: int
+    registers: int
+    shared_bytes: int
+    spill_bytes: int
+
+
 @dataclass(frozen=True)
 class Launch:
     """A kernel with the arguments of one launch."""
@@ -38,8 +66,12 @@ class Launch:
     arguments: dict
     options: dict
 
-    def compile(self, capability):
-        """For compute capability 80, 90, ..., specialised as a launch on a card specialises."""
+    @property
+    def name(self):
+        return f"{self.kernel.__module__.removeprefix('kpg_fast.kernels.')}.{self.kernel.__name__}"
+
+    def source(self):
+        """What is compiled, specialised as a launch on a card specialises."""
         signature, constants, attributes = {}, {}, {}
         for i, parameter in enumerate(self.kernel.params):
             value = self.arguments[parameter.name]
@@ -49,8 +81,15 @@ class Launch:
             signature[parameter.name] = kind(value)
             if isinstance(value, torch.Tensor) or (type(value) is int and value % 16 == 0):
                 attributes[(i,)] = [["tt.divisibility", 16]]
-        source = ASTSource(self.kernel, signature, constants, attributes)
-        return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=self.options)
+        return ASTSource(self.kernel, signature, constants, attributes)
+
+    def key(self):
+        """Eight digits that change with the kernel's code, its arguments and its options."""
+        return hashlib.sha256(f"{self.source().hash()} {sorted(self.options.items())}".encode()).hexdigest()[:8]
+
+    def compile(self, target):
+        """For 80 (Ampere), 90 (Hopper), ..."""
+        return triton.compile(self.source(), target=GPUTarget("cuda", target, 32), options=self.options)
 
 
 def kind(value):
@@ -62,8 +101,8 @@ def kind(value):
 
 
 @contextmanager
-def recording():
-    """Launches inside are collected instead of started."""
+def recording(target):
+    """Launches inside are collected, as for a card of this target, instead of started."""
     launches = []
 
     def launch(kernel, grid):
@@ -75,19 +114,58 @@ def recording():
 
         return record
 
-    with mock.patch.object(JITFunction, "__getitem__", launch):
+    on_card = mock.patch("kpg_fast.kernels.gru.gpu.capability", return_value=target // 10)
+    with on_card, mock.patch.object(JITFunction, "__getitem__", launch):
         yield launches
 
 
-def resources(compiled, capability):
+def resources(compiled, target):
     """Registers a thread, shared memory a block, and spills a thread, as ptxas reports them for the kernel."""
     with tempfile.TemporaryDirectory() as folder:
         ptx = Path(folder) / "kernel.ptx"
         ptx.write_text(compiled.asm["ptx"])
-        target = re.search(r"\.target (\w+)", compiled.asm["ptx"])[1]
-        command = [get_ptxas(capability).path, "-v", f"--gpu-name={target}", str(ptx), "-o", "/dev/null"]
+        name = re.search(r"\.target (\w+)", compiled.asm["ptx"])[1]
+        command = [get_ptxas(target).path, "-v", f"--gpu-name={name}", str(ptx), "-o", "/dev/null"]
         report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     stores, loads = (int(n) for n in re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report).groups())
     registers = int(re.search(r"Used (\d+) registers", report)[1])
-    shared = max(compiled.metadata.shared, *(int(n) for n in re.findall(r"(\d+) bytes smem", report)), 0)
-    return {"registers": registers, "shared_bytes": shared, "spill_bytes": stores + loads}
+    return Resources(compiled.metadata.num_warps, registers, compiled.metadata.shared, stores + loads)
+
+
+def launches(target):
+    """Every kernel's launches at the sizes of 2s3z (128 steps, 4096 environments), by case; a repeated one once."""
+    found = {}
+    for case, start in CASES.items():
+        with recording(target) as recorded:
+            start()
+        for launch in recorded:
+            found.setdefault((launch.name, launch.key()), (case, launch))
+    return list(found.values())
+
+
+def write_table():
+    """Compile all, and write what they take to docs/gpu_kernels.md."""
+    lines = [HEADER.format(triton=triton.__version__)]
+    for target in TARGETS:
+        for case, launch in launches(target):
+            taken = resources(launch.compile(target), target)
+            cells = (launch.name, case, f"sm_{target}", *taken, launch.key())
+            lines.append("| " + " | ".join(map(str, cells)) + " |\n")
+            print(lines[-1], end="", flush=True)
+    TABLE.write_text("".join(lines))
+
+
+def read_table():
+    """The version of Triton that made docs/gpu_kernels.md, and its rows: (kernel, key, target) -> (case, resources)."""
+    text = TABLE.read_text()
+    rows = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("| ").split("|")]
+        if len(cells) == 8 and cells[2].startswith("sm_"):
+            kernel, case, target, *numbers, key = cells
+            rows[kernel, key, int(target[3:])] = (case, Resources(*map(int, numbers)))
+    return re.search(r"Triton ([\d.]+)", text)[1], rows
+
+
+if __name__ == "__main__":
+    write_table()

@@ -8,7 +8,7 @@ from torch import Tensor
 from kpg_fast.kernels.gpu import pad
 from kpg_fast.kernels.layout import dense
 
-_ELEMENTS = 4096  # of a program's block
+_ELEMENTS = 2048  # of a program's block
 
 
 @triton.jit
