@@ -33,6 +33,8 @@ def start(
 ) -> "subprocess.Popen[bytes]":
     """Start ``command`` so that it dies with this process, its output appended to ``log``.
 
+    It has a session of its own: Ctrl-C on a terminal, which asks a run to stop, does not reach the game.
+
     Args:
         folder: its working directory.
         keep: file descriptors it inherits.
@@ -49,6 +51,7 @@ def start(
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 pass_fds=keep,
+                start_new_session=True,
             )
 
     starter = _starters.setdefault(os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="smac-starter"))

@@ -79,7 +79,7 @@ class SmacEnv:
         # lists: a batch is small, and counting in one is faster than an array's overhead
         self._status, self._report = [_ABSENT] * e, [_NOTHING] * e
         self._fresh = [False] * e  # no step taken since the episode began
-        self._since = [0.0] * e
+        self._waited = [0.0] * e  # for the row's answer
         self._steps = np.zeros(e, np.int64)  # since the game was started
         self._losses = [0] * e  # since the last whole episode
         self._launches = np.zeros(e, np.int64)
@@ -108,7 +108,7 @@ class SmacEnv:
         self._settle(self._all_ready)
         for row in range(self.spec.num_envs):
             if not self._fresh[row]:
-                self._status[row], self._since[row] = _STARTING, time.monotonic()
+                self._status[row], self._waited[row] = _STARTING, 0.0
                 self._client.reset(row)
         self._settle(self._all_ready)
         self._report = [_NOTHING] * self.spec.num_envs
@@ -142,9 +142,8 @@ class SmacEnv:
             raise UsageError(f"actions have shape {action.shape}, not {self._places.shape}")
         rows = [int(row) for row in rows if not self._report[row]]
         self._check_actions(action, rows)
-        now = time.monotonic()
         for row in rows:
-            self._status[row], self._since[row], self._fresh[row] = _BUSY, now, False
+            self._status[row], self._waited[row], self._fresh[row] = _BUSY, 0.0, False
         self._steps[rows] += 1
         if rows:
             hold = self._steps >= self._rules.restart_after
@@ -271,7 +270,7 @@ class SmacEnv:
             )
             self._launches[row] += 1
             self._steps[row] = 0
-            self._status[row], self._since[row] = _STARTING, time.monotonic()
+            self._status[row], self._waited[row] = _STARTING, 0.0
             self._client.start(launch)
 
     def _settle(self, done: Callable[[], bool], minimum: int = 1) -> None:
@@ -281,11 +280,14 @@ class SmacEnv:
             patience = _PATIENCE_S
             if self._queue:
                 patience = min(patience, max(0.0, self._next_start - time.monotonic()))
+            begun = time.monotonic()
             happened = self._client.wait(max(1, minimum), patience)
+            waited = time.monotonic() - begun
             minimum -= len(happened)
             for happening in happened:
                 self._hear(happening)
-            self._check_deadlines()
+            # a process that was stopped meanwhile, or was away learning, has not waited
+            self._check_deadlines(min(waited, 2 * _PATIENCE_S))
 
     def _hear(self, happening: Happening) -> None:
         row = happening.row
@@ -309,13 +311,15 @@ class SmacEnv:
         if self._client.arrays.terminated[row] or self._client.arrays.truncated[row]:
             self._fresh[row], self._losses[row] = True, 0
 
-    def _check_deadlines(self) -> None:
-        now = time.monotonic()
+    def _check_deadlines(self, waited: float) -> None:
+        """Lose the games that do not answer; ``waited`` seconds more were spent waiting."""
+        limits = {_BUSY: (self._rules.timeout, "no answer"), _STARTING: (self._rules.launch_timeout, "not ready")}
         for row, status in enumerate(self._status):
-            if status == _BUSY and now - self._since[row] > self._rules.timeout:
-                self._lose(row, f"no answer within {self._rules.timeout:g} s", "hangs")
-            elif status == _STARTING and now - self._since[row] > self._rules.launch_timeout:
-                self._lose(row, f"not ready within {self._rules.launch_timeout:g} s", "hangs")
+            if status in limits:
+                self._waited[row] += waited
+                limit, what = limits[status]
+                if self._waited[row] > limit:
+                    self._lose(row, f"{what} within {limit:g} s", "hangs")
 
     def _lose(self, row: int, why: str, kind: str) -> None:
         """The row's game is gone: void its episode, rebuild it, or give up."""

@@ -272,6 +272,30 @@ def test_the_time_limit_ends_an_episode_one_way_or_the_other(make, client, boots
 
 
 @both_clients
+def test_time_spent_elsewhere_is_not_time_waited(make, client):
+    """A learner that is long away, or a process that was stopped, finds its answers and loses nobody."""
+    env = make("3m", 3, client=client, timeout=0.3, sync=False)
+    out = StepArrays.empty(env.spec)
+    env.reset(out)
+    env.send(choose(out, 0), range(3))
+    time.sleep(0.6)
+    rows = [*env.recv(out, 1)]
+    while len(rows) < 3:
+        rows += [*env.recv(out, 1)]
+    assert out.valid.all()
+    assert env.metrics()["smac/hangs"] == 0
+
+
+@both_clients
+def test_ctrl_c_on_a_terminal_does_not_reach_the_games(make, client):
+    """It goes to the terminal's foreground process group, of which the run is one and its games are none."""
+    env = make("3m", 1, client=client)
+    pid = env._client._slots[0].process.pid
+    children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    assert all(os.getpgid(one) != os.getpgrp() for one in [pid, *children])
+
+
+@both_clients
 def test_even_a_game_that_will_not_go_is_ended(make, client):
     env = make("3m", 1, {"kind": "orphan"}, client=client)
     pid = env._client._slots[0].process.pid
