@@ -131,7 +131,7 @@ def check_client(client: str, scenario: Scenario) -> None:
         other = "" if find_spec(library) is None else f" (the installed {library!r} is another project's)"
         raise UsageError(
             f"smac/{scenario.name} with client='smac' is played through {library}, which is not installed{other}:"
-            f" {LIBRARIES[library]}; or use client='native'"
+            f" {LIBRARIES[library]}; or use client='native' (--client native)"
         )
 
 
