@@ -1,7 +1,7 @@
 """SMAX as a :class:`~kpg_fast.envs.VecEnv`."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Literal, get_args, get_origin
 
 import numba
 import numpy as np
@@ -12,6 +12,8 @@ from kpg_fast.envs.smax.layout import FIRST_ATTACK, FLOAT_ROWS, INT_ROWS, OWN_FE
 from kpg_fast.envs.smax.scenario import Scenario
 from kpg_fast.envs.vec_env import Array, EnvSpec, StepArrays
 from kpg_fast.errors import UsageError, unknown_name
+
+_MOST = 2**31 - 1  # settings are int32
 
 
 @dataclass(frozen=True)
@@ -45,21 +47,18 @@ class SmaxOptions:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        choices = {
-            "flavour": ("default", "jaxmarl"),
-            "observation": ("unit_list", "conic"),
-            "action_type": ("discrete", "continuous"),
-            "attack_mode": ("closest", "random"),
-            "reset_random": ("philox", "threefry"),
-        }
-        for name, allowed in choices.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                raise UsageError(f"SMAX option {name} must be {' or '.join(allowed)}, got {value!r}")
-        if self.max_steps < 1:
-            raise UsageError(f"SMAX option max_steps must be at least 1, got {self.max_steps}")
-        if self.first_env < 0 or self.threads < 0:
-            raise UsageError("SMAX options first_env and threads must not be negative")
+        least = {"max_steps": 1, "first_env": 0, "threads": 0}
+        for option in fields(self):
+            name, value = option.name, getattr(self, option.name)
+            if get_origin(option.type) is Literal:
+                allowed, right = " or ".join(get_args(option.type)), value in get_args(option.type)
+            elif option.type is bool:
+                allowed, right = "true or false", isinstance(value, bool)
+            else:
+                allowed = f"a whole number from {least[name]} to {_MOST}"
+                right = type(value) is int and least[name] <= value <= _MOST
+            if not right:
+                raise UsageError(f"SMAX option {name} must be {allowed}, got {value!r}")
         if self.use_self_play_reward and not self.self_play:
             raise UsageError("SMAX option use_self_play_reward needs self_play=True")
 

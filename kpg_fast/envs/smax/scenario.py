@@ -15,8 +15,8 @@ LETTERS_HINT = (
 )
 MAX_UNITS = 1024  # a unit is a thread of one CUDA block
 
-_GROUP = re.compile(r"([1-9]\d*)(zg|[mMszh])")
-_SMACV2 = re.compile(r"smacv2_([1-9]\d*)_units")
+_GROUP = re.compile(r"([1-9][0-9]*)(zg|[mMszh])")
+_SMACV2 = re.compile(r"smacv2_([1-9][0-9]*)_units")
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,7 @@ class Scenario:
         units = self.ally_types + self.enemy_types
         if not self.ally_types or not self.enemy_types:
             raise UsageError(f"scenario {self.name!r}: both teams need at least one unit")
-        if len(units) > MAX_UNITS:
-            raise UsageError(f"scenario {self.name!r} has {len(units)} units; at most {MAX_UNITS} fit in a game")
+        _check_size(self.name, len(units))
         if not all(0 <= unit < len(UNIT_NAMES) for unit in units):
             raise UsageError(f"scenario {self.name!r}: unit types must be 0..{len(UNIT_NAMES) - 1}, got {units}")
 
@@ -98,17 +97,28 @@ def find_scenario(name: str) -> Scenario:
 def _parse(name: str) -> Scenario | None:
     random = _SMACV2.fullmatch(name)
     if random:
-        marines = (0,) * int(random[1])
+        marines = _army(name, [(random[1], "m")])
         return Scenario(name, marines, marines, random_positions=True, random_types=True)
     allies, separator, enemies = name.partition("_vs_")
-    ally_types = _parse_army(allies)
-    enemy_types = _parse_army(enemies) if separator else ally_types
+    ally_types = _parse_army(name, allies)
+    enemy_types = _parse_army(name, enemies) if separator else ally_types
     if not ally_types or not enemy_types:
         return None
     return Scenario(name, ally_types, enemy_types)
 
 
-def _parse_army(text: str) -> tuple[int, ...]:
+def _parse_army(name: str, text: str) -> tuple[int, ...]:
     if not re.fullmatch(f"(?:{_GROUP.pattern})+", text):
         return ()
-    return tuple(LETTERS[letter] for count, letter in _GROUP.findall(text) for _ in range(int(count)))
+    return _army(name, _GROUP.findall(text))
+
+
+def _army(name: str, groups: list[tuple[str, str]]) -> tuple[int, ...]:
+    """The unit types of groups (count, letter), counted before they are laid out: a count may be of any size."""
+    _check_size(name, sum(int(count) for count, _ in groups))
+    return tuple(LETTERS[letter] for count, letter in groups for _ in range(int(count)))
+
+
+def _check_size(name: str, units: int) -> None:
+    if units > MAX_UNITS:
+        raise UsageError(f"scenario {name!r} has {units} units; at most {MAX_UNITS} fit in a game")

@@ -17,8 +17,8 @@ _HALF_MAP = np.float32(MAP_SIZE / 2)
 
 
 def prng_key(seed: int) -> Array:
-    """``jax.random.PRNGKey(seed)`` for 0 <= seed < 2**32: uint32 [2]."""
-    return np.array([0, seed], np.uint32)
+    """``jax.random.PRNGKey(seed)`` for 0 <= seed < 2**64: uint32 [2]; JAX needs its 64-bit numbers above 2**32."""
+    return np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
 
 
 def split(keys: Array, num: int = 2) -> Array:

@@ -117,6 +117,11 @@ def test_bad_input():
         make("smax/3m", 1, walls_kill=True)
     with pytest.raises(UsageError, match="unit_list or conic"):
         make("smax/3m", 1, observation="round")
+    for wrong in ({"max_steps": "abc"}, {"max_steps": 0}, {"max_steps": 2**31}, {"threads": -1}, {"first_env": 0.5}):
+        with pytest.raises(UsageError, match="whole number"):
+            make("smax/3m", 1, **wrong)
+    with pytest.raises(UsageError, match="enemy_shoots must be true or false, got 'yes'"):
+        make("smax/3m", 1, enemy_shoots="yes")
     with pytest.raises(UsageError, match="cpu"):
         make("smax/3m", 1, device="tpu")
     env = make("smax/3m", 2)

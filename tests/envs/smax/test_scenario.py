@@ -60,9 +60,10 @@ def test_near_names_are_offered():
         find_scenario("27m_v_30m")
 
 
-def test_too_many_units_are_refused():
-    with pytest.raises(UsageError, match="at most"):
-        find_scenario("2000m")
+@pytest.mark.parametrize("name", ["2000m", "3m_vs_1022z", "99999999999999999999m", "smacv2_99999999999999_units"])
+def test_too_many_units_are_refused(name):
+    with pytest.raises(UsageError, match="at most 1024"):
+        find_scenario(name)
 
 
 def test_registered_scenarios_are_found():
