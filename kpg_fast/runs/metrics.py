@@ -67,11 +67,14 @@ def read(path: Path) -> list[dict[str, float]]:
     """The lines of a ``metrics.jsonl``, oldest first; null is read as NaN, a last line that was cut off is left out.
 
     Raises:
-        UsageError: a line that is not JSON and not the last one.
+        UsageError: a line that is not JSON and not the last one, or bytes that are not UTF-8.
     """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: altered: {error}") from error
     records = []
     for number, line in enumerate(lines, start=1):
         try:

@@ -38,14 +38,16 @@ def draw(runs: Sequence[Run], target: Path) -> list[Path]:
         The two files.
 
     Raises:
-        UsageError: matplotlib is not installed, nothing has been logged yet, or the files cannot be written.
+        UsageError: matplotlib is not installed, no episode has ended yet, or the files cannot be written.
     """
     figure_class = _figure_class()
+    if not target.name:
+        raise UsageError(f"{target} cannot name the files: give a path without suffix")
     runs = [run for run in runs if run.metrics]
-    if not runs:
-        raise UsageError("nothing to plot: no update has been logged yet")
-    groups = group_runs(runs)
     rows = _rows(runs)
+    if not rows:
+        raise UsageError("nothing to plot: no episode has ended in an update that is logged")
+    groups = group_runs(runs)
     figure = figure_class(figsize=(14, 1 + 3.2 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), len(_X), squeeze=False, sharey="row")
     for (title, y, tasks), row in zip(rows, axes, strict=True):
@@ -56,7 +58,8 @@ def draw(runs: Sequence[Run], target: Path) -> list[Path]:
                 )
             _dress(panel, x, y)
         row[0].set_title(f"{title}: {_Y[y]}", loc="left", fontsize=10)
-        row[-1].legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+        if row[-1].get_legend_handles_labels()[0]:
+            row[-1].legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     figure.suptitle(_title(runs), fontsize=11)
     files = [target.with_name(f"{target.name}.{suffix}") for suffix in ("png", "svg")]
     for file in files:
@@ -86,11 +89,18 @@ def _rows(runs: Sequence[Run]) -> list[tuple[str, str, list[str]]]:
 
 
 def _measured(runs: Sequence[Run], task: str, y: str) -> bool:
-    return any(run.curve("env_steps", y).size for run in runs if run.task == task)
+    """While training or by a greedy evaluation."""
+    return any(run.curve("env_steps", name).size for run in runs if run.task == task for name in (y, f"eval/{y}"))
 
 
 def _draw_configuration(panel: "Axes", strata: list[list[Run]], x: str, y: str, label: str, colour: str) -> None:
-    """One configuration; the runs of each environment are a stratum, and one without any leaves it undrawn."""
+    """One configuration; the runs of each environment are a stratum, and one without any leaves it without a line."""
+    if len(strata) == 1:
+        for run in strata[0]:
+            dots = run.curve(x, f"eval/{y}")
+            panel.plot(
+                dots[0] / _X_UNIT[x], dots[1], "o", color=colour, markersize=4, markeredgecolor="white", zorder=3
+            )
     curves = [[curve for curve in (run.curve(x, y) for run in runs) if curve.shape[1]] for runs in strata]
     if not all(curves):
         return
@@ -101,10 +111,6 @@ def _draw_configuration(panel: "Axes", strata: list[list[Run]], x: str, y: str, 
     panel.plot(grid / _X_UNIT[x], estimate.iqm, color=colour, label=f"{label} ({seeds})", linewidth=1.5)
     if max(sizes) > 1:
         panel.fill_between(grid / _X_UNIT[x], estimate.low, estimate.high, color=colour, alpha=0.2, linewidth=0)
-    if len(strata) == 1:
-        for run in strata[0]:
-            dots = run.curve(x, f"eval/{y}")
-            panel.plot(dots[0] / _X_UNIT[x], dots[1], "o", color=colour, markersize=4, markeredgecolor="white")
 
 
 def on_one_grid(curves: Sequence[Array]) -> tuple[Array, Array]:

@@ -65,7 +65,7 @@ class Run:
 
 
 def name_of_task(env: str, facts: Mapping[str, str]) -> str:
-    """The environment and what sets its results apart: ``smax/2s3z (fast flavour)``."""
+    """The environment and what sets its results apart: ``smax/2s3z (default flavour)``."""
     marks = [("flavour", "{} flavour"), ("game_version", "game {}"), ("client", "{} client")]
     known = [text.format(facts[fact]) for fact, text in marks if fact in facts]
     return f"{env} ({', '.join(known)})" if known else env

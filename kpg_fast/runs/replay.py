@@ -9,6 +9,7 @@ from typing import Any
 from kpg_fast.envs import VecEnv
 from kpg_fast.errors import UsageError
 from kpg_fast.runs.run import load
+from kpg_fast.runs.video import check_target, write_video
 
 
 def record(path: str | Path, video: str | Path) -> Path:
@@ -21,8 +22,7 @@ def record(path: str | Path, video: str | Path) -> Path:
     Raises:
         UsageError: as :func:`kpg_fast.load`; an environment without pictures; a file that cannot be written.
     """
-    from kpg_fast.runs.video import write_video
-
+    check_target(Path(video))
     frames: list[Any] = []
     with closing(load(path)) as trainer:
         family = trainer.config.env.partition("/")[0]

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,16 @@ from numpy.typing import NDArray
 from kpg_fast.errors import UsageError
 
 SUFFIXES = (".gif", ".mp4")
+
+
+def check_target(path: Path) -> None:
+    """Raise ``UsageError`` if no video can be written to ``path``, as far as can be told before there is one."""
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"{path}: a video ends with {' or '.join(SUFFIXES)}")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{path} cannot be written: {path.parent} is not a directory")
+    if not find_spec("imageio"):
+        raise UsageError("a video needs imageio: pip install 'kpg_fast[video]'")
 
 
 def write_video(frames: Sequence[NDArray[np.uint8]], path: str | Path, fps: int = 8) -> None:
@@ -24,14 +35,11 @@ def write_video(frames: Sequence[NDArray[np.uint8]], path: str | Path, fps: int 
         UsageError: no frame, another suffix, the extra ``video`` is not installed, or a path that cannot be written.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise UsageError(f"{path}: a video ends with {' or '.join(SUFFIXES)}")
+    check_target(path)
     if not frames:
         raise UsageError(f"{path}: there is no frame to write")
-    try:
-        import imageio.v3 as iio
-    except ImportError as error:
-        raise UsageError(f"a video needs imageio ({error}): pip install 'kpg_fast[video]'") from error
+    import imageio.v3 as iio
+
     aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     options = {"loop": 0, "duration": 1000 / fps} if path.suffix == ".gif" else {"fps": fps}
     try:

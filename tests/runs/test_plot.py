@@ -1,5 +1,6 @@
 """Plots: one figure of one or many runs, grouped by configuration."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,21 @@ def test_runs_without_a_line_are_left_out(tmp_path: Path) -> None:
         draw(find_runs([tmp_path / "empty"]), tmp_path / "plot")
     made_run(tmp_path / "other", seed=1)
     draw(find_runs([tmp_path]), tmp_path / "plot")
+
+
+def test_an_evaluation_alone_is_drawn(tmp_path: Path) -> None:
+    """Of a run so short that no episode ended in training."""
+    path = made_run(tmp_path / "run")
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    lines = [{k: v for k, v in line.items() if k not in ("win_rate", "return_mean")} for line in lines]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _, svg = draw(find_runs([path]), tmp_path / "dots")
+    assert "win rate" in svg.read_text()
+    with pytest.raises(UsageError, match="cannot name the files"):
+        draw(find_runs([path]), Path())
+    (path / "metrics.jsonl").write_text(json.dumps(lines[0]) + "\n")
+    with pytest.raises(UsageError, match="nothing to plot"):
+        draw(find_runs([path]), tmp_path / "nothing")
 
 
 def test_groups_are_labelled_by_what_differs(tmp_path: Path) -> None:
