@@ -1,16 +1,24 @@
 """Checks of a configuration's values; the message names the value and what is allowed."""
 
 import dataclasses
+import math
 from typing import Any, Literal, get_args, get_origin
 
 from kpg_fast.errors import UsageError, unknown_name
 
 
-def check_choices(config: Any) -> None:
-    """Every field of type ``Literal`` holds one of its choices."""
+def check_types(config: Any) -> None:
+    """Every field of type ``Literal`` holds one of its choices, every number is one, and finite."""
     for f in dataclasses.fields(config):
-        if get_origin(f.type) is Literal and getattr(config, f.name) not in get_args(f.type):
-            raise unknown_name(f.name, str(getattr(config, f.name)), get_args(f.type))
+        value = getattr(config, f.name)
+        if get_origin(f.type) is Literal and value not in get_args(f.type):
+            raise unknown_name(f.name, str(value), get_args(f.type))
+        if f.type is int and type(value) is not int:
+            raise UsageError(f"{f.name} = {value!r}: must be a whole number")
+        if f.type is float and not (type(value) in (int, float) and math.isfinite(value)):
+            raise UsageError(f"{f.name} = {value!r}: must be a finite number")
+        if f.type is bool and type(value) is not bool:
+            raise UsageError(f"{f.name} = {value!r}: must be true or false")
 
 
 def at_least(config: Any, least: int, *names: str) -> None:

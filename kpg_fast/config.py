@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-from kpg_fast.checks import above_zero, at_least, check_choices, up_to_one
+from kpg_fast.checks import above_zero, at_least, check_types, up_to_one
 from kpg_fast.errors import UsageError, unknown_name
 from kpg_fast.off_policy.settings import FACMAC_PRESETS, MADDPG_PRESETS, RUN_DEFAULTS, OffPolicy
 
@@ -81,9 +81,9 @@ class KMappo:
 
     def check(self) -> None:
         """Raise ``UsageError`` for the first value that cannot be trained with."""
-        check_choices(self)
+        check_types(self)
         at_least(self, 1, "num_envs", "num_steps", "num_epochs", "num_minibatches", "hidden")
-        at_least(self, 0, "chunk_length", "lookahead_window")
+        at_least(self, 0, "chunk_length", "lookahead_window", "ent_coef", "vf_coef")
         above_zero(self, "lr", "clip_eps", "clip_eps_others", "max_grad_norm")
         up_to_one(self, "gamma", "gae_lambda", "lookahead_share")
         if self.chunk_length and self.num_steps % self.chunk_length:
@@ -191,9 +191,11 @@ class Config:
 
     def check(self) -> None:
         """Raise ``UsageError`` for the first value that cannot be trained with."""
-        check_choices(self)
-        at_least(self, 1, "levels", "total_steps", "eval_episodes", "checkpoint_every")
-        at_least(self, 0, "seed", "eval_every", "eval_every_episodes")
+        check_types(self)
+        at_least(self, 1, "levels", "total_steps", "eval_episodes", "eval_every_episodes", "checkpoint_every")
+        at_least(self, 0, "seed", "eval_every")
+        if self.seed >= 2**32:
+            raise UsageError(f"seed = {self.seed}: must be below 2**32 = {2**32}")
         if self.preset not in presets_of(self.algorithm):
             raise unknown_name("preset", self.preset, presets_of(self.algorithm))
         if self.device != "cpu":

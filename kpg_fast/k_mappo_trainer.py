@@ -51,8 +51,11 @@ class KMappoTrainer:
         self.config, self.dtype = config, dtype
         s = config.k_mappo
         self.env = make(config.env, s.num_envs, config.seed, config.device, **config.options())
-        self.evaluation = Evaluation(config, self.env)
         spec = self.env.spec
+        if spec.continuous:
+            self.env.close()
+            raise UsageError(f"k-mappo chooses among discrete actions; those of {spec.name} are continuous here")
+        self.evaluation = Evaluation(config, self.env)
         self.facts = dict(spec.facts)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.actor, self.critic = build_actor(config, spec, dtype), build_critic(config, spec, dtype)

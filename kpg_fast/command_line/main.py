@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -44,14 +45,15 @@ def evaluate(run_dir: RunDir, episodes: int = 512, video: Path | None = None) ->
         episodes: how many are played.
         video: write one more episode to this GIF or MP4 file.
     """
-    from kpg_fast.runs import run
+    from kpg_fast.runs import replay, run
+    from kpg_fast.runs.video import check_target
 
+    if video:
+        check_target(video)
     metrics = run.evaluate(run_dir, episodes)
     print("  ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
     if video:
-        from kpg_fast.runs.replay import record
-
-        print(f"video {record(run_dir, video)}")
+        print(f"video {replay.record(run_dir, video)}")
     return 0
 
 
@@ -158,6 +160,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except EnvironmentFailure as error:
         print(f"kpg-fast: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # who read our output has left: kpg-fast list | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         if error.filename is None:

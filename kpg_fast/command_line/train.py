@@ -70,11 +70,17 @@ class OffPolicyFlags(TrainFlags):
 
 def _train_with(algorithm: str, flags: type[TrainFlags], arguments: list[str]) -> int:
     env = next((a for a in arguments if a.partition("/")[0] in families()), "")
+    parsed = _parse_with_defaults_of(env, algorithm, flags, arguments)
+    if parsed.env != env:  # what looked like the environment was the value of a flag
+        parsed = _parse_with_defaults_of(parsed.env, algorithm, flags, arguments)
+    return _train(parsed.configs())
+
+
+def _parse_with_defaults_of(env: str, algorithm: str, flags: type[TrainFlags], arguments: list[str]) -> TrainFlags:
     preset = given(arguments, "preset")
     default = Config.make(algorithm, env, **({} if preset is None else {"preset": preset}))
     values = {f.name: getattr(default, f.name) for f in dataclasses.fields(Config)}
-    shown = flags(**values | {"env": tyro.MISSING})
-    return _train(parse(f"train {algorithm}", flags, arguments, shown).configs())
+    return parse(f"train {algorithm}", flags, arguments, flags(**values | {"env": tyro.MISSING}))
 
 
 def train_k_mappo(arguments: list[str]) -> int:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from kpg_fast.checks import above_zero, at_least, check_choices, up_to_one
+from kpg_fast.checks import above_zero, at_least, check_types, up_to_one
 from kpg_fast.errors import UsageError
 
 
@@ -81,7 +81,7 @@ class OffPolicy:
 
     def check(self) -> None:
         """Raise ``UsageError`` for the first value that cannot be trained with."""
-        check_choices(self)
+        check_types(self)
         at_least(self, 1, "num_envs", "num_steps", "batch_size", "buffer_size")
         at_least(self, 1, "hidden", "mixer_hidden", "hyper_hidden")
         at_least(self, 0, "warmup", "start_steps", "act_noise", "epsilon_steps", "target_interval", "actor_reg")

@@ -128,11 +128,20 @@ def read_config(path: Path) -> Config:
     if not file.is_file():
         raise UsageError(f"{path} is not a run directory: it has no config.json")
     try:
-        return Config.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{file} cannot be read: {error}") from error
+    return to_config(values, file)
+
+
+def to_config(values: Any, source: Path) -> Config:
+    """The configuration that ``Config.to_dict`` gave; ``UsageError`` if it is damaged or of another version."""
+    try:
+        return Config.from_dict(values)
     except UsageError:
         raise
     except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"{file} cannot be read: {error}") from error
+        raise UsageError(f"the configuration in {source} cannot be read: {error}") from error
 
 
 def _provenance(facts: dict[str, str]) -> dict[str, Any]:

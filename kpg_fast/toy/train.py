@@ -40,6 +40,8 @@ class ToyOptions:
                 raise UsageError(f"{name} = {getattr(self, name)}: must be at least 1")
         if self.lr is not None and not self.lr > 0:
             raise UsageError(f"lr = {self.lr}: must be above 0")
+        if self.seed < 0:
+            raise UsageError(f"seed = {self.seed}: must be at least 0")
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,10 @@ def run(options: ToyOptions) -> list[tuple[Regime, list[LevelPath]]]:
     result = []
     for regime in regimes_of(options):
         start = regime.game.start(np.random.default_rng(options.seed))
-        paths = [follow(regime.game, start, k, regime.lr, options.steps) for k in range(1, options.levels + 1)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            paths = [follow(regime.game, start, k, regime.lr, options.steps) for k in range(1, options.levels + 1)]
+        if not all(np.isfinite(path.theta).all() and np.isfinite(path.distance).all() for path in paths):
+            raise UsageError(f"lr = {regime.lr:g}: the paths of {options.steps} steps leave the range of numbers")
         result.append((regime, paths))
     return result
 

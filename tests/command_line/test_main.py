@@ -81,7 +81,7 @@ def surface(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_command_line_is_frozen(capsys: pytest.CaptureFixture[str]) -> None:
-    """A flag that goes or changes breaks somebody's script: change tests/command_line.txt knowingly."""
+    """A flag that goes or changes breaks somebody's script: change command_line.txt knowingly."""
     assert surface(capsys) == FROZEN.read_text()
 
 
@@ -100,6 +100,12 @@ def test_preset_gives_the_defaults_that_help_shows(capsys: pytest.CaptureFixture
     shown = re.search(r"--num-envs INT.*?\(default: (\d+)\)", text, re.DOTALL)
     assert shown
     assert int(shown[1]) == PRESETS[preset].num_envs
+
+
+def test_a_flag_that_looks_like_an_environment_is_none(fake_trainer: type[FakeTrainer], tmp_path: Path) -> None:
+    small = [argument for argument in TRAIN_SMALL if argument != "smax/2s3z"]
+    assert main([*small, "--run-dir", "smac/2s3z", "--seeds", "0", "--env-options", "a=1", "--", "smax/2s3z"]) == 0
+    assert json.loads((tmp_path / "smac" / "2s3z" / "config.json").read_text())["preset"] == "jaxmarl"
 
 
 def test_flags_reach_the_configuration(fake_trainer: type[FakeTrainer], tmp_path: Path) -> None:
@@ -187,6 +193,14 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "k-mappo", "smax/3m", "--num-minibatches", "5"], ["does not divide num_envs = 128", "4, 2, 8"]),
         (["train", "k-mappo", "smax/3m", "--lr", "-1"], ["lr = -1"]),
         (["train", "k-mappo", "smax/3m", "--lr", "nan"], ["lr = nan"]),
+        (["train", "k-mappo", "smax/3m", "--lr", "inf"], ["lr = inf"]),
+        (["train", "k-mappo", "smax/3m", "--ent-coef", "-1"], ["ent_coef = -1"]),
+        (["train", "k-mappo", "smax/3m", "--seeds", "4294967296"], ["seed = 4294967296"]),
+        (["train", "k-mappo", "smax/3m", "--env-options", "max_steps=abc"], ["max_steps", "'abc'"]),
+        (["train", "k-mappo", "smax/3m", "--env-options", "action_type=continuous"], ["discrete actions"]),
+        (["train", "k-mappo", "toy/meetup"], ["toy/meetup", "discrete actions"]),
+        (["train", "kpg", "toy/meetup", "--seed", "-1"], ["seed = -1"]),
+        (["train", "kpg", "toy/meetup", "--lr", "1e200"], ["lr = 1e+200"]),
         (["train", "k-mappo", "smax/3m", "--total-steps", "10"], ["total_steps = 10"]),
         (["train", "k-mappo", "smax/3m", "--seeds"], ["seeds"]),
         (["train", "k-mappo", "smax/3m", "--seeds", "1", "1"], ["none twice"]),
@@ -311,6 +325,13 @@ def test_damaged_metrics(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> N
     log.write_text("{}\n" + log.read_text())
     for command in ("resume", "plot", "export"):
         fails(capsys, [command, "run"], "metrics.jsonl, line 1")
+
+
+def test_results_that_cannot_be_named(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fails(capsys, ["plot", "run", "--out", "."], "cannot name the files")
+    for video in ("film.avi", "missing/film.gif"):
+        fails(capsys, ["eval", "run", "--video", video], video)
+        assert "eval/" not in capsys.readouterr().out  # said before anything is played
 
 
 def test_the_same_run_twice(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
