@@ -79,7 +79,7 @@ def _give_orders(f: Array, q: Array, s: Array, action: Array, vector: Array, spo
 
 
 @device
-def _cooldown_deviation(seed: Scalar, env: Scalar, clock: Scalar, tick: Scalar, u: Scalar, given: Array) -> Scalar:
+def cooldown_deviation(seed: Scalar, env: Scalar, clock: Scalar, tick: Scalar, u: Scalar, given: Array) -> Scalar:
     """Uniform in [-DT, 2 DT): ``given`` [TICKS, N_units], or a word of the block that four ticks share."""
     if given.size:
         return given[tick, u]
@@ -110,7 +110,7 @@ def _tick(f: Array, q: Array, s: Array, seed: Scalar, env: Scalar, clock: Scalar
     units = s[NUM_ALLIES] + s[NUM_ENEMIES]
     for u in range(units):
         if fires(f, q, u):
-            reload_weapon(f, q, u, _cooldown_deviation(seed, env, clock, tick, u, given))
+            reload_weapon(f, q, u, cooldown_deviation(seed, env, clock, tick, u, given))
             if q[VICTIM, u] >= 0:
                 f[DAMAGE, q[VICTIM, u]] += shot_damage(q, u)
     for first in range(0, f.shape[1], LANES):
