@@ -36,12 +36,14 @@ def test_seed_chooses_the_episode():
 def test_last_observation_is_of_the_episode_that_ended():
     env = SmaxParallelEnv("3m", max_steps=1)
     first, _ = env.reset(seed=0)
+    began = env.state()
     last, _, terminated, truncated, _ = env.step(dict.fromkeys(env.agents, 4))
     assert truncated["ally_0"]
     assert not terminated["ally_0"]
     assert not env.agents
     # a unit that stopped is where it was; a new episode would have placed it elsewhere
     np.testing.assert_allclose(last["ally_0"]["observation"][-9:-7], first["ally_0"]["observation"][-9:-7], atol=1e-3)
+    np.testing.assert_allclose(env.state()[1:3], began[1:3], atol=1e-2)
 
 
 def test_render_is_a_picture_of_the_game():
