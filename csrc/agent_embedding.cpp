@@ -50,8 +50,10 @@ void backward_block(const Sizes& s, const float* dy, const float* y, std::int64_
         std::fill_n(dx, s.hidden, 0.0f);
         for (std::int64_t n = 0; n < s.agents; ++n, dy += s.hidden, y += s.hidden) {
             float* sum = did + n * s.hidden;
+#pragma omp simd
             for (std::int64_t j = 0; j < s.hidden; ++j) {
-                const float passed = y[j] > 0 ? dy[j] : 0;
+                const float gradient = dy[j];  // read in any case: a conditional read would keep the loop scalar
+                const float passed = y[j] > 0 ? gradient : 0;
                 dx[j] += passed;
                 sum[j] += passed;
             }
