@@ -1,4 +1,4 @@
-"""SMAX on the card: golden traces, and the CPU's games from the same seeds; tests/envs/smax/test_cuda.py simulates it."""
+"""SMAX on the card: golden traces, and the CPU's games from the same seeds; simulated in tests/envs/smax."""
 
 import numpy as np
 import pytest

@@ -3,7 +3,7 @@
 import pytest
 import triton
 
-from tests.kernels import ahead
+from bench import gpu_ahead as ahead
 
 SHARED = {80: 163 * 1024, 90: 227 * 1024}  # what a block may have, CUDA programming guide
 
@@ -41,7 +41,7 @@ def test_the_table_is_of_this_code_and_nothing_spills(target):
     assert len(launches) == sum(row_target == target for _, _, row_target in rows)
     for case, launch in launches:
         row = rows.get((launch.name, launch.key(), target))
-        assert row, f"{launch.name} ({case}) has changed: run python -m tests.kernels.ahead"
+        assert row, f"{launch.name} ({case}) has changed: run python -m bench.gpu_ahead"
         check(launch, case, target, row[1])
 
 

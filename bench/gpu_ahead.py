@@ -1,19 +1,20 @@
-"""Compiles what a host function would launch, for cards that are not there, and reads off what it takes.
+"""Compile what a host function would launch, for cards that are not there, and reads off what it takes.
 
 ``recording`` stands in for the launch: host functions run on meta tensors of any size and the kernels they would have
 started are collected with their arguments, from which Triton compiles as it would have at the first launch.
 
-``python -m tests.kernels.ahead`` compiles every kernel and writes the table docs/gpu_kernels.md.
+``python -m bench.gpu_ahead`` compiles every kernel and writes the table docs/gpu_kernels.md.
 """
 
 import hashlib
 import re
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
@@ -23,7 +24,7 @@ from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from tests.kernels.ahead_cases import CASES
+from bench.gpu_cases import CASES
 
 POINTERS = {
     torch.float32: "*fp32",
@@ -35,12 +36,12 @@ POINTERS = {
 }
 
 
-TABLE = Path(__file__).parents[2] / "docs" / "gpu_kernels.md"
+TABLE = Path(__file__).parents[1] / "docs" / "gpu_kernels.md"
 TARGETS = (80, 90)
 HEADER = """# What the Triton kernels take
 
 Compiled ahead of time by Triton {triton}, read from ptxas. Registers and spilled bytes (stores and loads) are a
-thread's, shared memory is a block's. `python -m tests.kernels.ahead` writes this file anew; the key tells whether a row
+thread's, shared memory is a block's. `python -m bench.gpu_ahead` writes this file anew; the key tells whether a row
 still belongs to the code.
 
 | kernel | case | target | warps | registers | shared bytes | spilled bytes | key |
@@ -61,16 +62,17 @@ class Resources(NamedTuple):
 class Launch:
     """A kernel with the arguments of one launch."""
 
-    kernel: JITFunction
-    grid: tuple
-    arguments: dict
-    options: dict
+    kernel: Any
+    grid: tuple[int, ...]
+    arguments: dict[str, Any]
+    options: dict[str, Any]
 
     @property
-    def name(self):
+    def name(self) -> str:
+        """The module below kpg_fast.kernels and the function."""
         return f"{self.kernel.__module__.removeprefix('kpg_fast.kernels.')}.{self.kernel.__name__}"
 
-    def source(self):
+    def source(self) -> ASTSource:
         """What is compiled, specialised as a launch on a card specialises."""
         signature, constants, attributes = {}, {}, {}
         for i, parameter in enumerate(self.kernel.params):
@@ -83,16 +85,17 @@ class Launch:
                 attributes[(i,)] = [["tt.divisibility", 16]]
         return ASTSource(self.kernel, signature, constants, attributes)
 
-    def key(self):
+    def key(self) -> str:
         """Eight digits that change with the kernel's code, its arguments and its options."""
         return hashlib.sha256(f"{self.source().hash()} {sorted(self.options.items())}".encode()).hexdigest()[:8]
 
-    def compile(self, target):
+    def compile(self, target: int) -> Any:
         """For 80 (Ampere), 90 (Hopper), ..."""
         return triton.compile(self.source(), target=GPUTarget("cuda", target, 32), options=self.options)
 
 
-def kind(value):
+def kind(value: Any) -> str:
+    """What Triton calls the type of an argument."""
     if isinstance(value, torch.Tensor):
         return POINTERS[value.dtype]
     if isinstance(value, float):
@@ -101,12 +104,12 @@ def kind(value):
 
 
 @contextmanager
-def recording(target):
+def recording(target: int) -> Iterator[list[Launch]]:
     """Launches inside are collected, as for a card of this target, instead of started."""
-    launches = []
+    launches: list[Launch] = []
 
-    def launch(kernel, grid):
-        def record(*args, **options):
+    def launch(kernel: Any, grid: tuple[int, ...]) -> Callable[..., None]:
+        def record(*args: Any, **options: Any) -> None:
             names = [parameter.name for parameter in kernel.params]
             arguments = dict(zip(names, args, strict=False))
             arguments |= {name: options.pop(name) for name in names if name in options}
@@ -119,22 +122,22 @@ def recording(target):
         yield launches
 
 
-def resources(compiled, target):
+def resources(compiled: Any, target: int) -> Resources:
     """Registers a thread, shared memory a block, and spills a thread, as ptxas reports them for the kernel."""
     with tempfile.TemporaryDirectory() as folder:
         ptx = Path(folder) / "kernel.ptx"
         ptx.write_text(compiled.asm["ptx"])
-        name = re.search(r"\.target (\w+)", compiled.asm["ptx"])[1]
+        name = re.findall(r"\.target (\w+)", compiled.asm["ptx"])[0]
         command = [get_ptxas(target).path, "-v", f"--gpu-name={name}", str(ptx), "-o", "/dev/null"]
         report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    stores, loads = (int(n) for n in re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report).groups())
-    registers = int(re.search(r"Used (\d+) registers", report)[1])
-    return Resources(compiled.metadata.num_warps, registers, compiled.metadata.shared, stores + loads)
+    spilled = sum(int(n) for n in re.findall(r"(\d+) bytes spill", report))
+    registers = int(re.findall(r"Used (\d+) registers", report)[0])
+    return Resources(compiled.metadata.num_warps, registers, compiled.metadata.shared, spilled)
 
 
-def launches(target):
+def launches(target: int) -> list[tuple[str, Launch]]:
     """Every kernel's launches at the sizes of 2s3z (128 steps, 4096 environments), by case; a repeated one once."""
-    found = {}
+    found: dict[tuple[str, str], tuple[str, Launch]] = {}
     for case, start in CASES.items():
         with recording(target) as recorded:
             start()
@@ -143,7 +146,7 @@ def launches(target):
     return list(found.values())
 
 
-def write_table():
+def write_table() -> None:
     """Compile all, and write what they take to docs/gpu_kernels.md."""
     lines = [HEADER.format(triton=triton.__version__)]
     for target in TARGETS:
@@ -155,16 +158,16 @@ def write_table():
     TABLE.write_text("".join(lines))
 
 
-def read_table():
+def read_table() -> tuple[str, dict[tuple[str, str, int], tuple[str, Resources]]]:
     """The version of Triton that made docs/gpu_kernels.md, and its rows: (kernel, key, target) -> (case, resources)."""
     text = TABLE.read_text()
-    rows = {}
+    rows: dict[tuple[str, str, int], tuple[str, Resources]] = {}
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip("| ").split("|")]
         if len(cells) == 8 and cells[2].startswith("sm_"):
             kernel, case, target, *numbers, key = cells
             rows[kernel, key, int(target[3:])] = (case, Resources(*map(int, numbers)))
-    return re.search(r"Triton ([\d.]+)", text)[1], rows
+    return re.findall(r"by Triton (\d+\.\d+\.\d+)", text)[0], rows
 
 
 if __name__ == "__main__":

@@ -1,8 +1,13 @@
-"""Calls of every host function at the sizes of 2s3z with 4096 environments and 128 steps, on tensors without memory."""
+"""Calls of every host function at the sizes of 2s3z with 4096 environments and 128 steps.
 
-from functools import partial
+On tensors without memory, unless ``DEVICE`` is set to a card (bench/gpu.py).
+"""
+
+from collections.abc import Callable
+from functools import cache, partial
 
 import torch
+from torch import Tensor
 
 from kpg_fast.kernels.agent_embedding import gpu as agent_embedding
 from kpg_fast.kernels.gae import gpu as gae
@@ -18,28 +23,33 @@ T, E, N, A = 128, 4096, 5, 10
 FLAG, INT = torch.bool, torch.int32
 
 
-def make(*shape, dtype=torch.float32):
-    return torch.empty(shape, dtype=dtype, device="meta")
+DEVICE = "meta"
 
 
-def advantages():
+@cache
+def make(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The same tensor for the same shape, so that cases share what memory they need."""
+    return torch.ones(shape, dtype=dtype, device=DEVICE)
+
+
+def advantages() -> None:
     flags = make(T, E, dtype=FLAG)
     gae.gae(make(T, E), make(T, E, N), make(E, N), flags, flags, make(T, E, N), flags, 0.99, 0.95)
 
 
-def values():
+def values() -> None:
     rows = make(T, E, N)
     value_loss.value_loss(rows, rows, rows, make(T, E, N, dtype=FLAG), 0.2)
 
 
-def step(optimizer, states):
+def step(optimizer: str, states: int) -> None:
     theta, slots = make(1, 150_000), [make(1, 150_000)] * states
     level_step.level_step(
         theta, theta, slots, theta, slots, make(1), optimizer, 1e-3, (0.9, 0.999), 0.99, 1e-5, 0.0, 0.5, 1
     )  # fmt: skip
 
 
-def policies():
+def policies() -> None:
     logits, avail, action = make(T, E, N, A), make(T, E, N, A, dtype=FLAG), make(T, E, N, dtype=INT)
     policy.log_prob_entropy(logits, avail, action)
     policy.log_prob_entropy_backward(make(T, E, N), make(T, E, N), logits, avail, action)
@@ -47,7 +57,7 @@ def policies():
     policy.sample(logits[0], avail[0], counters, counters, counters, 0, False)
 
 
-def losses(actions):
+def losses(actions: int) -> None:
     rows, flags = make(T, E, N), make(T, E, N, dtype=FLAG)
     avail = make(T, E, N, actions, dtype=FLAG)
     surrogate.k_level_surrogate(
@@ -56,25 +66,25 @@ def losses(actions):
     surrogate.others_log_ratio(rows, rows, flags)
 
 
-def mixtures():
+def mixtures() -> None:
     q, w1, hidden, v = make(6, 100), make(100, 6, 64), make(100, 64), make(100)
     mixer.mix(q, w1, hidden, hidden, v, True)
     mixer.mix_backward(v, q, w1, hidden, hidden, True)
     mixer.mix_one_live(q, q, w1, hidden, hidden, v, True)
 
 
-def embedding():
+def embedding() -> None:
     y = agent_embedding.forward(make(1, T * E, 128), make(1, N, 128))
     agent_embedding.backward(y, y)
 
 
-def layer(precision):
+def layer(precision: str) -> None:
     x, w, b = make(1, T * E * N, 128), make(1, 128, 128), make(1, 128)
     y, _ = linear.forward(x, w, b, "relu", precision, False)
     linear.backward(y, y, x, w, "relu", precision, True, True)
 
 
-def recurrence(precision, hidden, rows):
+def recurrence(precision: str, hidden: int, rows: int) -> None:
     x, h0, reset = make(1, T, rows, hidden), make(1, rows, hidden), make(T, rows, dtype=FLAG)
     weights = make(1, hidden, 3 * hidden), make(1, 3 * hidden), make(1, hidden, 3 * hidden), make(1, hidden)
     h, gates = gru.forward(x, h0, reset, *weights, precision, True)
@@ -82,7 +92,7 @@ def recurrence(precision, hidden, rows):
 
 
 MANY, FEW = E * N, 32 * N
-CASES = {
+CASES: dict[str, Callable[[], None]] = {
     "advantages": advantages,
     "value loss": values,
     "Adam": partial(step, "adam", 2),

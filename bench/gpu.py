@@ -1,0 +1,184 @@
+"""Every Triton kernel and the step of SMAX on the card at hand, against what the card can do, in one call.
+
+    python -m bench.gpu [--out FILE]
+
+Kernels run at the sizes of 2s3z with 4096 environments and 128 steps, one launch at a time, replayed from a CUDA graph.
+Prints a table; FILE takes a JSON object a row. GB/s counts every argument of a launch once, TFLOP/s its products. The
+ceilings are those of a copy of 4 GB and of a product of 8192 x 8192 matrices by cuBLAS.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import triton
+
+from bench import gpu_ahead, gpu_cases
+
+Row = dict[str, Any]
+
+
+def seconds(start: Callable[[], Any], calls: int = 10, repeats: int = 7) -> float:
+    """Median over repeats of the time of one call, from a captured graph of ``calls``."""
+    start()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(calls):
+            start()
+    taken: list[float] = []
+    for _ in range(repeats + 1):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        taken.append(begin.elapsed_time(end) * 1e-3 / calls)
+    return statistics.median(taken[1:])
+
+
+def ceilings() -> Iterator[Row]:
+    """What the card reaches in a copy and in matrix products."""
+    a = torch.zeros(2**30, device="cuda")
+    b = torch.empty_like(a)
+    yield {"name": "copy of 4 GB", "GB/s": 2 * a.nbytes / seconds(partial(b.copy_, a), 2) * 1e-9}
+    n = 8192
+    for name, dtype, tf32 in (
+        ("bf16", torch.bfloat16, False),
+        ("tf32", torch.float32, True),
+        ("fp32", torch.float32, False),
+    ):
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        x = torch.randn(n, n, device="cuda", dtype=dtype)
+        yield {
+            "name": f"{name} product of {n} x {n}",
+            "TFLOP/s": 2 * n**3 / seconds(partial(torch.matmul, x, x), 3) * 1e-12,
+        }
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def operations(launch: gpu_ahead.Launch) -> int:
+    """Floating-point operations of a launch's products; 0 for kernels that have none."""
+    a = launch.arguments
+    products = 0
+    if launch.name == "linear.gpu._rows_kernel":
+        products = launch.grid[2] * a["rows"] * a["depth"] * a["columns"]
+    if launch.name == "linear.gpu._weights_kernel":
+        products = launch.grid[2] * a["rows"] * a["ins"] * a["outs"]
+    if launch.name.startswith("gru."):
+        products = launch.grid[1] * a["steps"] * a["rows"] * 3 * a["HIDDEN"] ** 2
+    return 2 * products
+
+
+def kernels() -> Iterator[Row]:
+    """Each launch of every case, a case at a time: all their results together would fill the card."""
+    gpu_cases.DEVICE = "cuda"
+    target = 10 * torch.cuda.get_device_capability()[0]
+    for case, start in gpu_cases.CASES.items():
+        with gpu_ahead.recording(target) as launches:
+            start()
+        for launch in launches:
+            tensors = {t.data_ptr(): t for t in launch.arguments.values() if isinstance(t, torch.Tensor)}
+            time = seconds(partial(launch.kernel[launch.grid], **launch.arguments, **launch.options))
+            row = {"name": launch.name, "case": case, "us": time * 1e6}
+            row["GB/s"] = sum(t.nbytes for t in tensors.values()) / time * 1e-9
+            if operations(launch):
+                row["TFLOP/s"] = operations(launch) / time * 1e-12
+            yield row
+        launches.clear()
+
+
+def _layer(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return torch.relu_(torch.addmm(b, x, w))
+
+
+def cublas() -> Iterator[Row]:
+    """The products of the linear layer as torch does them: what its Triton kernels have to beat."""
+    rows = gpu_cases.T * gpu_cases.E * gpu_cases.N
+    flops = 2 * rows * 128 * 128
+    for name, dtype, tf32 in (
+        ("bf16", torch.bfloat16, False),
+        ("tf32", torch.float32, True),
+        ("fp32", torch.float32, False),
+    ):
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        x = torch.randn(rows, 128, device="cuda", dtype=dtype)
+        w, b = torch.randn(128, 128, device="cuda", dtype=dtype), torch.randn(128, device="cuda", dtype=dtype)
+        products = {
+            "relu(x w + b)": partial(_layer, x, w, b),
+            "x^T x": partial(torch.matmul, x.T, x),
+        }
+        for what, start in products.items():
+            time = seconds(start)
+            yield {
+                "name": f"torch: {what}",
+                "case": f"{name}, 128 x 128",
+                "us": time * 1e6,
+                "TFLOP/s": flops / time * 1e-12,
+            }
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def smax(name: str = "2s3z", num_envs: int = 65_536, steps: int = 100) -> Row:
+    """Environment steps a second, observations, world state, masks and auto-reset included, all on the card."""
+    import numba.cuda
+
+    from kpg_fast.envs import StepArrays, make
+    from kpg_fast.envs.smax import cuda
+
+    engine: Any = make(f"smax/{name}", num_envs)
+    out = StepArrays.empty(engine.spec)
+    engine.reset(out)
+    agents, actions = engine.spec.num_agents, engine.spec.num_actions
+    drawn = np.random.default_rng(0).integers(0, actions, (8, num_envs, agents), np.int32)
+
+    def on_card(arrays: Any) -> Any:
+        return tuple(numba.cuda.to_device(a) for a in arrays)
+
+    games, (settings, kinds), numbers = (
+        on_card(engine._games),
+        on_card((engine._settings, engine._kinds)),
+        on_card(drawn),
+    )
+    next_ = on_card((out.obs, out.state, out.avail_actions, out.alive))
+    outcome = on_card((out.reward, engine.enemy_reward, out.terminated, out.truncated, out.won, out.valid))
+    last, given = on_card((out.last_obs, out.last_state)), on_card(engine._not_given)
+    (vectors,) = on_card((engine._no_vectors,))
+
+    def play(count: int) -> float:
+        begin, end = (numba.cuda.event() for _ in range(2))
+        begin.record()
+        for t in range(count):
+            now = (numbers[t % len(numbers)], vectors)
+            cuda.step(games, settings, engine._seed, kinds, now, given, None, next_, outcome, last)
+        end.record()
+        end.synchronize()
+        return float(begin.elapsed_time(end)) * 1e-3
+
+    play(steps)
+    rate = statistics.median(num_envs * steps / play(steps) for _ in range(5))
+    return {"name": f"SMAX {name}, {num_envs} environments", "env_sps": rate, "agent_sps": rate * agents}
+
+
+def main() -> None:
+    """Measure all and print a row at a time."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", help="JSON lines go here too")
+    out = parser.parse_args().out
+    card = {"name": torch.cuda.get_device_name(), "torch": torch.__version__, "triton": triton.__version__}
+    with open(out or "/dev/null", "w") as file:
+        for part in ([card], ceilings(), cublas(), kernels(), map(smax, ("2s3z",))):
+            for row in part:
+                print(
+                    "  ".join(f"{k} {v:,.4g}" if isinstance(v, float) else str(v) for k, v in row.items()), flush=True
+                )
+                file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()
