@@ -43,6 +43,8 @@ class Pool {
         auto* data = static_cast<std::uint8_t*>(std::aligned_alloc(unit, rounded));
         if (!data) throw std::bad_alloc();
         if (unit == kHugePage) madvise(data, rounded, MADV_HUGEPAGE);
+        std::lock_guard<std::mutex> lock(mutex_);
+        nbytes_ += rounded;
         return {data, rounded};
     }
 
@@ -53,11 +55,21 @@ class Pool {
 
     void release() {
         std::lock_guard<std::mutex> lock(mutex_);
-        for (auto& [nbytes, data] : free_) std::free(data);
+        for (auto& [nbytes, data] : free_) {
+            std::free(data);
+            nbytes_ -= nbytes;
+        }
         free_.clear();
     }
 
+    // Of all blocks, in use or kept.
+    std::int64_t nbytes() {
+        std::lock_guard<std::mutex> lock(mutex_);
+        return nbytes_;
+    }
+
   private:
+    std::int64_t nbytes_ = 0;
     std::multimap<std::int64_t, std::uint8_t*> free_;
     std::mutex mutex_;
 };
@@ -86,5 +98,6 @@ py::array_t<float> take(const std::vector<std::int64_t>& shape) {
 void bind_memory(py::module_& m) {
     m.def("take_memory", &kpg::take, py::arg("shape"),
           "Uninitialised float32 of this shape; its memory is kept for the next array when this one is gone.");
+    m.def("memory_nbytes", [] { return kpg::pool().nbytes(); }, "Bytes that arrays use or that are kept for the next ones.");
     m.def("release_memory", [] { kpg::pool().release(); }, "Give memory that is kept and not in use back to the system.");
 }

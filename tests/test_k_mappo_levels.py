@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bench.lookahead import compare, correction, next_minibatch
+from kpg_fast import _C
 from kpg_fast.config import Config, KMappo
 from kpg_fast.errors import UsageError
 from kpg_fast.k_mappo_levels import lookahead_mask
@@ -117,3 +118,15 @@ def test_too_small_a_share_is_refused():
         trainer_for(lookahead_share=0.3, lookahead_window=8)
     with pytest.raises(UsageError, match="precision"):
         trainer_for(precision="mixed")
+
+
+@pytest.mark.parametrize("values", [{"levels": 3}, {"levels": 3, "precision": "mixed-lookahead"}], ids=str)
+def test_an_update_takes_no_memory_that_an_earlier_one_did_not(values):
+    trainer = trainer_for(**values)
+    for _ in range(2):
+        trainer.update()
+    taken = _C.memory_nbytes()
+    assert taken > 0
+    for _ in range(3):
+        trainer.update()
+    assert _C.memory_nbytes() == taken

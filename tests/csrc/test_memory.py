@@ -33,6 +33,18 @@ def test_memory_is_taken_again_when_its_array_is_gone(shape):
     assert address(_C.take_memory(shape)) == where
 
 
+def test_bytes_are_counted_until_they_are_released():
+    before = _C.memory_nbytes()
+    array = _C.take_memory((1 << 20,))
+    assert _C.memory_nbytes() == before + (4 << 20)
+    del array
+    assert _C.memory_nbytes() == before + (4 << 20)
+    _C.take_memory((1 << 20,))
+    assert _C.memory_nbytes() == before + (4 << 20)
+    _C.release_memory()
+    assert _C.memory_nbytes() == before
+
+
 def test_a_view_keeps_its_memory():
     whole = _C.take_memory((1000, 1000))
     where, part = address(whole), whole[10:]
