@@ -11,7 +11,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,8 +117,10 @@ def recording(target: int) -> Iterator[list[Launch]]:
 
         return record
 
-    on_card = mock.patch("kpg_fast.kernels.gru.gpu.capability", return_value=target // 10)
-    with on_card, mock.patch.object(JITFunction, "__getitem__", launch):
+    with ExitStack() as stack:
+        for module in ("gru", "lookahead"):
+            stack.enter_context(mock.patch(f"kpg_fast.kernels.{module}.gpu.capability", return_value=target // 10))
+        stack.enter_context(mock.patch.object(JITFunction, "__getitem__", launch))
         yield launches
 
 

@@ -15,6 +15,7 @@ from kpg_fast.kernels.gru import gpu as gru
 from kpg_fast.kernels.k_level_surrogate import gpu as surrogate
 from kpg_fast.kernels.level_step import gpu as level_step
 from kpg_fast.kernels.linear import gpu as linear
+from kpg_fast.kernels.lookahead import gpu as lookahead
 from kpg_fast.kernels.mixer import gpu as mixer
 from kpg_fast.kernels.policy import gpu as policy
 from kpg_fast.kernels.value_loss import gpu as value_loss
@@ -91,6 +92,18 @@ def recurrence(precision: str, hidden: int, rows: int) -> None:
     gru.backward(h, h, gates, x, h0, reset, *weights, precision, 0, True)
 
 
+def changes(precision: str, hidden: int) -> None:
+    rows = E * N
+    logits, avail, action = make(T, E, N, A), make(T, E, N, A, dtype=FLAG), make(T, E, N, dtype=INT)
+    lookahead.log_prob_difference(logits, logits, avail, action)
+    x, w, b = make(1, T * rows, hidden), make(1, hidden, hidden), make(1, hidden)
+    lookahead.linear_difference(x, x, w, w, b, b, x, precision)
+    sequence, h0, reset = make(1, T, rows, hidden), make(1, rows, hidden), make(T, rows, dtype=FLAG)
+    weights = [make(1, hidden, 3 * hidden), make(1, 3 * hidden), make(1, hidden, 3 * hidden), make(1, hidden)]
+    gates = make(1, T, rows, 4 * hidden)
+    lookahead.gru_difference(sequence, sequence, sequence, gates, h0, reset, weights, weights, precision)
+
+
 MANY, FEW = E * N, 32 * N
 CASES: dict[str, Callable[[], None]] = {
     "advantages": advantages,
@@ -103,6 +116,7 @@ CASES: dict[str, Callable[[], None]] = {
     "6 agents, 64 units": mixtures,
     "128 units": embedding,
     **{f"{p}, 128 x 128": partial(layer, p) for p in ("fp32", "tf32", "bf16")},
+    **{f"lookahead, bf16, {hidden} units": partial(changes, "bf16", hidden) for hidden in (128, 256)},
     **{
         f"{precision}, {hidden} units, {'many' if rows == MANY else 'few'} rows": partial(
             recurrence, precision, hidden, rows

@@ -28,7 +28,7 @@ def definition(*inputs):
 
 @pytest.mark.parametrize(("shape", "reset"), CASES)
 def test_values_and_gradients_are_as_exact_as_torch(device, shape, reset):
-    draws = 8 if prod(shape) == 1 else 1  # torch's error in a single number is a matter of luck
+    draws = 6 if prod(shape) == 1 else 1  # torch's error in a single number is a matter of luck
     cells = [(*inputs, dh) for inputs, dh in (cell(*shape, reset=reset, draw=draw) for draw in range(draws))]
     ours = stacked([twice(all_of, *move(device, *inputs), "fp32") for inputs in cells])
     single = stacked([definition(*inputs) for inputs in cells])
@@ -41,9 +41,10 @@ def stacked(draws):
     return [torch.stack(values) for values in zip(*draws, strict=True)]
 
 
-@pytest.mark.parametrize("hidden", [16, 100, 136])
-def test_bf16_on_the_chip_and_streamed(device, hidden):
-    """128 hidden units are the widest that stay on the chip. Against float64, errors are those of 8 bits."""
+@pytest.mark.parametrize(("hidden", "on_chip"), [(16, 128), (100, 128), (33, 0)])
+def test_bf16_on_the_chip_and_streamed(device, monkeypatch, hidden, on_chip):
+    """Against float64, errors are those of 8 bits."""
+    monkeypatch.setitem(gpu._ON_CHIP, "bf16", on_chip)
     inputs, dh = cell(1, 3, 5, 7, hidden)
     ours = twice(all_of, *move(device, *inputs, dh, "bf16"))
     exact = definition(*doubled(*inputs), dh.double())
@@ -53,7 +54,7 @@ def test_bf16_on_the_chip_and_streamed(device, hidden):
     assert (ours[0] - exact[0]).abs().max() > 1e-5
 
 
-@pytest.mark.parametrize("hidden", [20, 136])
+@pytest.mark.parametrize("hidden", [20, 130])
 def test_bf16_rounds_the_factors_and_nothing_else(device, hidden):
     """One step from a state that bfloat16 holds: the definition with rounded factors, to float32's error."""
     (x, h0, reset, w_x, b_x, w_h, b_n), _ = cell(1, 1, 18, 37, hidden)
@@ -72,14 +73,14 @@ def test_many_rows_take_larger_blocks(device, monkeypatch, on_chip, hopper):
     monkeypatch.setitem(gpu._ON_CHIP, "bf16", 128 if on_chip else 0)
     inputs, dh = cell(1, 2, 65, 3, hidden)
     expected = definition(*doubled(*inputs), dh.double())
-    sizes, launch = [], gpu._launch
+    sizes, launch = [], gpu.choose_launch
 
     def large(groups, rows, *rest, forward):
         chosen = launch(1, 64 * 132, hidden, "bf16", hopper, forward)
         sizes.append(chosen.options["ROWS"])
         return chosen._replace(grid=(-(-rows // sizes[-1]), groups))
 
-    monkeypatch.setattr(gpu, "_launch", large)
+    monkeypatch.setattr(gpu, "choose_launch", large)
     for name, value, truth in zip(NAMES, twice(all_of, *move(device, *inputs, dh, "bf16")), expected, strict=True):
         assert (value - truth).norm() < 0.01 * truth.norm(), name
     assert min(sizes) >= 32

@@ -14,11 +14,14 @@ SPILLS = {
     ("gru.resident.backward_kernel", "bf16, 128 units, many rows", 80): (12, FULL),
     ("gru.resident.backward_kernel", "bf16, 128 units, many rows", 90): (36, FULL),
     ("gru.streamed.backward_kernel", "tf32, 128 units, many rows", 80): (24, HEURISTIC),
+    ("lookahead.recurrent.resident_kernel", "lookahead, bf16, 128 units", 80): (8, FULL),
+    ("lookahead.recurrent.resident_kernel", "lookahead, bf16, 128 units", 90): (24, FULL),
+    ("lookahead.recurrent.streamed_kernel", "lookahead, bf16, 256 units", 80): (72, FULL),
     ("linear.gpu._weights_kernel", "bf16, 64 units, many rows", 80): (16, HEURISTIC),
 }
 
 # Compiled anew by every run of the tests, the rest only where the table is of another version of Triton.
-HOT = ("advantages", "Adam", "10 actions", "surrogate, 10 actions", "bf16, 128 units, many rows")
+HOT = ("advantages", "surrogate, 10 actions", "bf16, 128 units, many rows")
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ import kpg_fast.kernels.gru
 import kpg_fast.kernels.k_level_surrogate
 import kpg_fast.kernels.level_step
 import kpg_fast.kernels.linear
+import kpg_fast.kernels.lookahead
 import kpg_fast.kernels.policy
 import kpg_fast.kernels.value_loss  # noqa: F401
 
@@ -27,6 +28,9 @@ OPS = (
     "linear_backward",
     "gru",
     "gru_backward",
+    "linear_difference",
+    "gru_difference",
+    "log_prob_difference",
 )
 
 

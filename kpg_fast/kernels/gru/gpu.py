@@ -19,13 +19,15 @@ from kpg_fast.kernels.linear.gpu import rows_product, weight_parts, weights_prod
 _ON_CHIP = {"bf16": 128, "tf32": 64, "fp32": 0}  # the widest state whose recurrent matrix is kept
 
 
-class _Launch(NamedTuple):
+class Launch(NamedTuple):
+    """How a block of rows is taken through time."""
+
     kernels: object
     grid: tuple[int, int]
     options: dict[str, int | str]
 
 
-def _launch(groups: int, rows: int, hidden: int, precision: str, hopper: bool, forward: bool) -> _Launch:
+def choose_launch(groups: int, rows: int, hidden: int, precision: str, hopper: bool, forward: bool) -> Launch:
     """Few rows go to as many multiprocessors as there are blocks of 16 rows; many, to blocks that fill tensor cores.
 
     Blocks are the largest whose registers do not spill (docs/gpu_kernels.json); those of 64 rows use the tensor core
@@ -37,7 +39,7 @@ def _launch(groups: int, rows: int, hidden: int, precision: str, hopper: bool, f
         size = (64 if forward and hopper else 32) if many else 16
         # one stage: what a step reads beside the matrix is too much to be kept for several steps
         options = {**common, "PADDED": padded, "ROWS": size, "num_stages": 1}
-        return _Launch(resident, (triton.cdiv(rows, size), groups), options)
+        return Launch(resident, (triton.cdiv(rows, size), groups), options)
     if precision == "fp32":
         size, units, depth, stages, common["num_warps"] = 16, min(padded, 32), 16, 1, 4
     elif many and hopper:
@@ -46,10 +48,10 @@ def _launch(groups: int, rows: int, hidden: int, precision: str, hopper: bool, f
         units = min(padded, 128 if many and precision == "bf16" else 64)
         size, depth, stages = 32 if many else 16, 32, 1
     blocks = {"PADDED": triton.cdiv(hidden, units) * units, "ROWS": size, "UNITS": units, "DEPTH": min(units, depth)}
-    return _Launch(streamed, (triton.cdiv(rows, size), groups), {**common, **blocks, "num_stages": stages})
+    return Launch(streamed, (triton.cdiv(rows, size), groups), {**common, **blocks, "num_stages": stages})
 
 
-def _matrices(w_h: Tensor, launch: _Launch, transposed: bool) -> Tensor:
+def gate_matrices(w_h: Tensor, launch: Launch, transposed: bool) -> Tensor:
     """The recurrent matrices of the gates [G, 3, P, P], or their transposes, as factors: rounded, padded by zeros."""
     groups, hidden = w_h.shape[:2]
     gates = w_h.view(groups, hidden, 3, hidden).permute((0, 2, 3, 1) if transposed else (0, 2, 1, 3))
@@ -77,9 +79,9 @@ def forward(
     h = torch.empty(groups, steps, rows, hidden, device=device)
     gates = torch.empty((groups, steps, rows, 4 * hidden) if keep else (0,), device=device)
     reset, b_n = dense(reset.expand(x.shape[:-1]), 2), dense(b_n, 1)
-    launch = _launch(groups, rows, hidden, precision, capability(device) >= 9, forward=True)
+    launch = choose_launch(groups, rows, hidden, precision, capability(device) >= 9, forward=True)
     launch.kernels.forward_kernel[launch.grid](  # type: ignore[attr-defined]
-        inputs, h0.contiguous(), reset, _matrices(w_h, launch, False), b_n, h, gates if keep else None,
+        inputs, h0.contiguous(), reset, gate_matrices(w_h, launch, False), b_n, h, gates if keep else None,
         steps, rows, reset.stride(0), b_n.stride(0), **launch.options,
     )  # fmt: skip
     return h, gates
@@ -111,15 +113,15 @@ def backward(
     before = torch.empty(groups, steps * rows, hidden, device=device)
     dh0 = torch.empty(groups, rows, hidden, device=device)
     reset = dense(reset.expand(x.shape[:-1]), 2)
-    launch = _launch(groups, rows, hidden, precision, capability(device) >= 9, forward=False)
+    launch = choose_launch(groups, rows, hidden, precision, capability(device) >= 9, forward=False)
     launch.kernels.backward_kernel[launch.grid](  # type: ignore[attr-defined]
-        dh.contiguous(), h, gates, h0.contiguous(), reset, _matrices(w_h, launch, True), d, before, dh0,
+        dh.contiguous(), h, gates, h0.contiguous(), reset, gate_matrices(w_h, launch, True), d, before, dh0,
         steps, rows, window or steps, reset.stride(0), **launch.options,
     )  # fmt: skip
     flat = x.reshape(groups, steps * rows, ins)
     dx = torch.empty(x.shape if needs_dx else (0,), device=device)
     if needs_dx:
-        rows_product(d[..., : 3 * hidden], w_x.transpose(1, 2), None, dx, precision)
+        rows_product(d[..., : 3 * hidden], w_x.transpose(1, 2), None, dx.view(flat.shape), precision)
     dw_x, db_x = _weights(flat, ((d[..., : 3 * hidden], True),), precision)
     parts = ((d[..., : 2 * hidden], False), (d[..., 3 * hidden :], True))
     dw_h, db_n = _weights(before, parts, precision)

@@ -43,11 +43,14 @@ def _active(d, relu_of, at, real):
 
 @triton.jit
 def _rows_kernel(
-    a, relu_of, b, bias, c, sums, rows, depth, columns,
-    a_set, a_row, b_set, b_depth, b_column, bias_set,
+    a, relu_of, b, bias, c, sums, added, changed, rows, depth, columns,
+    a_set, a_row, b_set, b_depth, b_column, bias_set, c_set, c_row,
     RELU: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """c [G, rows, columns] = act(a b + bias); ``sums`` takes what the activation was applied to."""
+    """c [G, rows, columns] = act(a b + bias + added); ``sums`` takes what the activation was applied to.
+
+    ``added`` is laid out as c. With ``changed`` c is how much the ReLU of it changes by adding the product.
+    """
     group = tl.program_id(2).to(tl.int64)
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
@@ -60,10 +63,17 @@ def _rows_kernel(
         to = product(factor, tl.load(b + at_b, (k < depth)[:, None] & (column < columns)[None, :], 0.0), to, PRECISION)
     if bias is not None:
         to += tl.load(bias + group * bias_set + column, column < columns, 0.0)[None, :]
-    at = (group * rows + row[:, None]) * columns + column[None, :]
+    at = group * c_set + row[:, None] * c_row + column[None, :]
     real = (row < rows)[:, None] & (column < columns)[None, :]
+    if added is not None:
+        to += tl.load(added + at, real, 0.0)
+    at_sums = (group * rows + row[:, None]) * columns + column[None, :]
     if sums is not None:
-        tl.store(sums + at, to, real)
+        tl.store(sums + at_sums, to, real)
+    if changed is not None:
+        # relu(s + d) - relu(s) without the rounding of s + d where both are positive
+        s = tl.load(changed + at_sums, real, 0.0)
+        to = tl.where(s > 0, tl.where(to < -s, -s, to), tl.where(s + to < 0, 0.0, s + to))
     if RELU:
         to = tl.where(to < 0, 0.0, to)  # a NaN stays
     tl.store(c + at, to, real)
@@ -106,17 +116,20 @@ def rows_product(
     relu_of: Tensor | None = None,
     relu: bool = False,
     sums: Tensor | None = None,
+    add: bool = False,
+    changed: Tensor | None = None,
 ) -> None:
-    """Write act(a b + bias) to ``c`` [G, M, N], contiguous; a [G, M, K] has dense rows, b [G, K, N] any strides.
+    """Write act(a b + bias) to ``c`` [G, M, N]; a [G, M, K] and c have dense rows, b [G, K, N] any strides.
 
-    ``relu_of``, laid out as a, sets a to 0 where it is not positive.
+    ``relu_of``, laid out as a, sets a to 0 where it is not positive. With ``add`` the product is added to what c holds;
+    with ``changed`` [G, M, N] c becomes relu(changed + that) - relu(changed).
     """
     groups, rows, depth = a.shape
     columns = b.shape[2]
     tiles = _tiles(precision, columns)
     _rows_kernel[(triton.cdiv(rows, tiles.rows), triton.cdiv(columns, tiles.columns), groups)](
-        a, relu_of, b, bias, c, sums, rows, depth, columns,
-        *a.stride()[:2], *b.stride(), 0 if bias is None else bias.stride(0),
+        a, relu_of, b, bias, c, sums, c if add else None, changed, rows, depth, columns,
+        *a.stride()[:2], *b.stride(), 0 if bias is None else bias.stride(0), *c.stride()[:2],
         RELU=relu, PRECISION=precision, ROWS=tiles.rows, COLUMNS=tiles.columns, DEPTH=tiles.depth,
         num_warps=tiles.warps,
     )  # fmt: skip

@@ -12,6 +12,8 @@ layers, starting from what the pass at theta kept, and only its products are in 
 Every rounding is relative to the difference. Nothing here has a gradient: the levels differentiate the pass at theta.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -36,6 +38,13 @@ def _linear(
     return cpu.linear_difference(x, dx, w, w_k, b, b_k, sums, precision)
 
 
+@_linear.register_kernel("cuda")
+def _(*args: Any) -> Tensor:
+    from kpg_fast.kernels.lookahead import gpu  # here, because it imports Triton
+
+    return gpu.linear_difference(*args)
+
+
 @_linear.register_fake
 def _(x: Tensor, dx: Tensor | None, w: Tensor, *_: object) -> Tensor:
     return x.new_empty(w.shape[0], x.shape[1], w.shape[2])
@@ -56,6 +65,13 @@ def _gru(
     return cpu.gru_difference(x, dx, h, gates, h0, reset, weights, weights_k, precision)
 
 
+@_gru.register_kernel("cuda")
+def _(*args: Any) -> Tensor:
+    from kpg_fast.kernels.lookahead import gpu
+
+    return gpu.gru_difference(*args)
+
+
 @_gru.register_fake
 def _(x: Tensor, dx: Tensor, h: Tensor, *_: object) -> Tensor:
     return h.new_empty(h.shape)
@@ -64,6 +80,13 @@ def _(x: Tensor, dx: Tensor, h: Tensor, *_: object) -> Tensor:
 @torch.library.custom_op("kpg_fast::log_prob_difference", mutates_args=(), device_types="cpu")
 def _log_prob(logits: Tensor, dlogits: Tensor, avail: Tensor | None, action: Tensor) -> Tensor:
     return cpu.log_prob_difference(logits, dlogits, avail, action)
+
+
+@_log_prob.register_kernel("cuda")
+def _(*args: Any) -> Tensor:
+    from kpg_fast.kernels.lookahead import gpu
+
+    return gpu.log_prob_difference(*args)
 
 
 @_log_prob.register_fake
