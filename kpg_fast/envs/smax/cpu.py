@@ -15,8 +15,10 @@ from numba import njit, prange
 from kpg_fast.envs.smax.compiled import Scalar, device, multiply_add
 from kpg_fast.envs.smax.lanes import anywhere, block, select, spread
 from kpg_fast.envs.smax.layout import (
+    AIM,
     ALIVE,
     APART,
+    ARMED,
     CONTINUOUS,
     COUNT,
     DAMAGE,
@@ -46,6 +48,7 @@ from kpg_fast.envs.smax.philox import philox, uniform
 from kpg_fast.envs.smax.rules import (
     advance,
     begin_step,
+    danger,
     fires,
     near,
     overlap,
@@ -69,7 +72,7 @@ def _give_orders(f: Array, q: Array, s: Array, action: Array, vector: Array, spo
     """
     for u in range(s[NUM_ALLIES] + s[NUM_ENEMIES]):
         if u >= s[NUM_AGENTS]:
-            for first in range(0, f.shape[1], LANES):
+            for first in range(0, s[NUM_ALLIES], LANES):
                 spot(f, q, u, block(first), spotted)
             order_script(f, q, s, u, spotted, draws)
         elif s[CONTINUOUS]:
@@ -88,16 +91,17 @@ def cooldown_deviation(seed: Scalar, env: Scalar, clock: Scalar, tick: Scalar, u
 
 
 @device
-def _push_apart(f: Array, q: Array, units: Scalar) -> None:
+def _push_apart(f: Array, q: Array, s: Array) -> None:
     """The collision push of all units, from NEXT to the position; every unit's pushes are summed in ascending order."""
+    units = s[NUM_ALLIES] + s[NUM_ENEMIES]
     for first in range(0, f.shape[1], LANES):
         u = block(first)
         x, y, radius, zero = f[NEXT_X, u], f[NEXT_Y, u], f[RADIUS, u], spread(_ZERO)
-        push_x, push_y = zero, zero
+        push_x, push_y, limit = zero, zero, danger(s, radius)
         for v in range(units):
-            dx, dy, reach = x - f[NEXT_X, v], y - f[NEXT_Y, v], radius + f[RADIUS, v]
-            if anywhere(near(dx, dy, reach)):
-                share = overlap(dx, dy, reach)
+            dx, dy = x - f[NEXT_X, v], y - f[NEXT_Y, v]
+            if anywhere(near(dx, dy, limit)):
+                share = overlap(dx, dy, radius + f[RADIUS, v])
                 push_x, push_y = multiply_add(dx, share, push_x), multiply_add(dy, share, push_y)
         alive = q[ALIVE, u] != 0
         f[X, u] = select(alive, x + push_x * _HALF, f[X, u])
@@ -105,17 +109,29 @@ def _push_apart(f: Array, q: Array, units: Scalar) -> None:
 
 
 @device
-def _tick(f: Array, q: Array, s: Array, seed: Scalar, env: Scalar, clock: Scalar, tick: Scalar, given: Array) -> None:
-    """A sixteenth of a second for all units."""
-    units = s[NUM_ALLIES] + s[NUM_ENEMIES]
+def _list_armed(q: Array, units: Scalar) -> Scalar:
+    """Write ARMED; returns how many there are."""
+    count = 0
     for u in range(units):
+        q[ARMED, count] = u
+        count += (q[AIM, u] >= 0) & (q[ALIVE, u] != 0)
+    return count
+
+
+@device
+def _tick(
+    f: Array, q: Array, s: Array, armed: Scalar, seed: Scalar, env: Scalar, clock: Scalar, tick: Scalar, given: Array
+) -> None:
+    """A sixteenth of a second for all units, of which the first ``armed`` of ARMED may shoot."""
+    for i in range(armed):
+        u = q[ARMED, i]
         if fires(f, q, u):
             reload_weapon(f, q, u, cooldown_deviation(seed, env, clock, tick, u, given))
             if q[VICTIM, u] >= 0:
                 f[DAMAGE, q[VICTIM, u]] += shot_damage(q, u)
     for first in range(0, f.shape[1], LANES):
         advance(f, q, s, block(first))
-    _push_apart(f, q, units)
+    _push_apart(f, q, s)
 
 
 @device
@@ -129,7 +145,7 @@ def _begin_episode(
             settle(f, q, u, given_kinds[u], place[u, 0], place[u, 1])
         else:
             spawn(f, q, s, u, kinds, seed, env, c[COUNT])
-    _push_apart(f, q, units)
+    _push_apart(f, q, s)
     c[STEP] = 0
     c[COUNT] += 1
     c[EPISODE] += 1
@@ -202,8 +218,9 @@ def _step_share(
         _give_orders(fe, qe, s, numbers[e], vectors[e], scratch[1][APART], (seed, env, clock, draws[e]))
         for u in range(units):
             begin_step(fe, qe, u)
+        armed = _list_armed(qe, units)
         for tick in range(TICKS):
-            _tick(fe, qe, s, seed, env, clock, tick, deviations[e])
+            _tick(fe, qe, s, armed, seed, env, clock, tick, deviations[e])
         over_limit = ce[STEP] + (0 if s[LIMIT_IS_TERMINAL] else 1) >= s[MAX_STEPS]
         ce[STEP] += 1
         ce[COUNT] += 1

@@ -329,5 +329,7 @@ def _settings(scenario: Scenario, options: SmaxOptions) -> Array:
     settings[layout.CONTINUOUS] = options.action_type == "continuous"
     settings[layout.RANDOM_POSITIONS] = scenario.random_positions
     settings[layout.RANDOM_TYPES] = scenario.random_types
+    types = range(layout.NUM_TYPES) if scenario.random_types else scenario.ally_types + scenario.enemy_types
+    settings[layout.WIDEST] = round(16 * max(layout.UNIT_RADIUS[list(types)]))
     settings[layout.KEEP_ENDED] = options.reset_random == "threefry"
     return settings

@@ -1,7 +1,7 @@
-"""Sixteen units at once: the type that a rule sees when it is called for a block of units instead of one.
+"""Eight units at once: the type that a rule sees when it is called for a block of units instead of one.
 
 A rule written for unit ``u`` is compiled a second time for ``u = block(first)``: then ``f[X, u]`` is a vector of the
-columns first .. first + 15, arithmetic and comparisons go lane by lane, and scalars are spread. LLVM maps the vectors
+columns first .. first + 7, arithmetic and comparisons go lane by lane, and scalars are spread. LLVM maps the vectors
 to whatever the processor has. Loops over units would be turned into vectors too, but each behind checks that none of
 the rows it writes overlaps one that it reads, which cost more than the work (a tick of 2s3z took 58 ns instead of
 about 150).
@@ -19,7 +19,7 @@ from numba.core.datamodel import models
 from numba.extending import intrinsic, overload, register_model
 
 from kpg_fast.envs.smax.compiled import Scalar, device, multiply_add
-from kpg_fast.envs.smax.layout import LANES, UNIT_FEATURES
+from kpg_fast.envs.smax.layout import FEATURE_COLUMNS, LANES, UNIT_FEATURES
 
 
 class LanesType(types.Type):  # type: ignore[misc]
@@ -284,7 +284,7 @@ def _setitem(array, index, value):  # type: ignore[no-untyped-def]
 
 
 def copy_features(features: Scalar, row: Scalar, target: Scalar, at: Scalar) -> None:
-    """Copy ``features[row, :UNIT_FEATURES]`` to ``target[at:]``; LANES places may be written."""
+    """Copy ``features[row, :UNIT_FEATURES]`` to ``target[at:]``; FEATURE_COLUMNS places may be written."""
     for c in range(UNIT_FEATURES):
         target[at + c] = features[row, c]
 
@@ -292,6 +292,7 @@ def copy_features(features: Scalar, row: Scalar, target: Scalar, at: Scalar) -> 
 @overload(copy_features, target="cpu")
 def _copy_features_on_cpu(features, row, target, at):  # type: ignore[no-untyped-def]
     def copy(features, row, target, at):  # type: ignore[no-untyped-def]
-        target[block(at)] = features[row, block(0)]
+        for c in range(0, FEATURE_COLUMNS, LANES):
+            target[block(at + c)] = features[row, block(c)]
 
     return copy

@@ -75,9 +75,9 @@ def write_observation(f: Array, q: Array, s: Array, u: Scalar, features: Array, 
             obs[k] = _ZERO
         return
     if s[CONIC]:
-        _write_sectors(f, q, s, u, features, view, obs[: obs.size - OWN_FEATURES])
+        _write_sectors(f, q, s, u, features, obs[: obs.size - OWN_FEATURES])
     else:
-        _write_list(f, q, s, u, features, view, obs)
+        _write_list(q, s, u, features, view, obs)
     own = obs[obs.size - OWN_FEATURES :]
     own[0] = features[u, 0]
     own[1], own[2] = f[X, u] / MAP_SIZE, f[Y, u] / MAP_SIZE
@@ -92,28 +92,35 @@ def look(f: Array, q: Array, u: Scalar, v: Scalar, view: Array) -> None:
     sight = SIGHT[q[TYPE, u]]
     dx, dy = f[X, v] - f[X, u], f[Y, v] - f[Y, u]
     apart = select(q[ALIVE, v] != 0, length(dx, dy), FAR)
-    view[OFFSET_X, v], view[OFFSET_Y, v] = dx / sight, dy / sight
+    seen = apart < sight
+    view[OFFSET_X, v], view[OFFSET_Y, v] = select(seen, dx / sight, _ZERO), select(seen, dy / sight, _ZERO)
     view[APART, v] = apart
 
 
 @device
-def _write_list(f: Array, q: Array, s: Array, u: Scalar, features: Array, view: Array, obs: Array) -> None:
+def _write_list(q: Array, s: Array, u: Scalar, features: Array, view: Array, obs: Array) -> None:
     """Every other unit in a fixed place, zero if not seen: an ally counts units upwards, an enemy downwards."""
-    units = s[NUM_ALLIES] + s[NUM_ENEMIES]
-    sight = SIGHT[q[TYPE, u]]
-    upwards = u < s[NUM_ALLIES]
-    before = u if upwards else units - 1 - u
-    for k in range(units - 1):
-        place = k + (k >= before)
-        v = place if upwards else units - 1 - place
-        seen = view[APART, v] < sight
-        row = v if seen else features.shape[0] - 1
-        at = k * UNIT_FEATURES
-        copy_features(features, row, obs, at)
-        obs[at + 1] = view[OFFSET_X, v] if seen else _ZERO
-        obs[at + 2] = view[OFFSET_Y, v] if seen else _ZERO
-        if not s[SEE_ENEMY_ACTIONS] and upwards != (v < s[NUM_ALLIES]):
-            hide_actions(obs, at)
+    allies, units = s[NUM_ALLIES], s[NUM_ALLIES] + s[NUM_ENEMIES]
+    sight, hides = SIGHT[q[TYPE, u]], s[SEE_ENEMY_ACTIONS] == 0
+    if u < allies:
+        for v in range(u):
+            _write_other(v, sight, False, features, view, obs, v * UNIT_FEATURES)
+        for v in range(u + 1, units):
+            _write_other(v, sight, hides and v >= allies, features, view, obs, (v - 1) * UNIT_FEATURES)
+    else:
+        for v in range(units - 1, u, -1):
+            _write_other(v, sight, False, features, view, obs, (units - 1 - v) * UNIT_FEATURES)
+        for v in range(u - 1, -1, -1):
+            _write_other(v, sight, hides and v < allies, features, view, obs, (units - 2 - v) * UNIT_FEATURES)
+
+
+@device
+def _write_other(v: Scalar, sight: Scalar, hides: Scalar, features: Array, view: Array, obs: Array, at: Scalar) -> None:
+    """Unit v in the eyes of a viewer, to ``obs[at:]``; the next place may be touched, so write them in this order."""
+    copy_features(features, v if view[APART, v] < sight else features.shape[0] - 1, obs, at)
+    obs[at + 1], obs[at + 2] = view[OFFSET_X, v], view[OFFSET_Y, v]
+    if hides:
+        hide_actions(obs, at)
 
 
 @device
@@ -123,18 +130,19 @@ def hide_actions(obs: Array, at: Scalar) -> None:
 
 
 @device
-def _write_sectors(f: Array, q: Array, s: Array, u: Scalar, features: Array, view: Array, obs: Array) -> None:
+def _write_sectors(f: Array, q: Array, s: Array, u: Scalar, features: Array, obs: Array) -> None:
     """32 sectors around u, the first two units of each: JaxMARL's "conic" view with its quirks.
 
     Unit 0 is never seen, corpses are, and an angle on a border belongs to no sector.
     """
     units = s[NUM_ALLIES] + s[NUM_ENEMIES]
+    sight = SIGHT[q[TYPE, u]]
     for k in range(obs.size):
         obs[k] = _ZERO
     for v in range(1, units):
         if v == u:
             continue
-        dx, dy = view[OFFSET_X, v], view[OFFSET_Y, v]
+        dx, dy = (f[X, v] - f[X, u]) / sight, (f[Y, v] - f[Y, u]) / sight
         if length(dx, dy) >= _ONE:
             continue
         sector = _sector(dx, dy)

@@ -39,6 +39,7 @@ from kpg_fast.envs.smax.layout import (
     TYPE,
     WAIT,
     WALLS_KILL,
+    WIDEST,
     WIN_BONUS,
     X,
     Y,
@@ -46,6 +47,7 @@ from kpg_fast.envs.smax.layout import (
 from kpg_fast.envs.vec_env import Array
 
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+_SIXTEENTH = np.float32(1 / 16)
 _MARGIN = np.float32(1.001)  # of rounding
 _TOUCHING = np.float32(1e-6)  # keeps two units on one spot from dividing by zero
 
@@ -136,10 +138,20 @@ def overlap(dx: Scalar, dy: Scalar, reach: Scalar) -> Scalar:
 
 
 @device
-def near(dx: Scalar, dy: Scalar, reach: Scalar) -> Scalar:
-    """Whether ``overlap`` may be above 0 for an offset other than (0, 0); cheap, and wrong on the safe side only."""
-    squared = dx * dx + dy * dy
-    return (squared < reach * reach * _MARGIN) & (squared > _ZERO)
+def danger(s: Array, radius: Scalar) -> Scalar:
+    """The squared distance from which on nobody touches a unit of this radius."""
+    reach = radius + np.float32(s[WIDEST]) * _SIXTEENTH
+    return reach * reach * _MARGIN
+
+
+@device
+def near(dx: Scalar, dy: Scalar, limit: Scalar) -> Scalar:
+    """Whether ``overlap`` may be above 0 for an offset other than (0, 0); cheap, and wrong on the safe side only.
+
+    ``limit`` is the ``danger`` of one of the two.
+    """
+    squared = multiply_add(dx, dx, dy * dy)
+    return (squared < limit) & (squared > _ZERO)
 
 
 @device

@@ -1,17 +1,18 @@
 """A rule called for a block of units does to each what it does when called for that unit alone."""
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from kpg_fast.envs.smax import layout
+from kpg_fast.envs.smax import layout, make_env
 from kpg_fast.envs.smax.compiled import device
 from kpg_fast.envs.smax.lanes import anywhere, block, copy_features, spread
 from kpg_fast.envs.smax.layout import LANES
 from kpg_fast.envs.smax.observe import look
 from kpg_fast.envs.smax.orders import spot
-from kpg_fast.envs.smax.rules import advance, near, overlap
+from kpg_fast.envs.smax.rules import advance, danger, near, overlap
 
 VIEWER = 3
 
@@ -80,19 +81,23 @@ def test_a_block_is_its_units(rule: Callable[..., None], walls_kill: int) -> Non
         assert np.isnan(results[1][2][0]).all() == (rule is advance_rule)
 
 
-def test_collision_is_never_missed() -> None:
+@pytest.mark.parametrize("name", ["3m", "2s3z", "6z_vs_24zg", "smacv2_5_units"])
+def test_collision_is_never_missed(name: str) -> None:
     """``near`` lets through every pair with an overlap; it keeps out those far apart and a unit itself."""
-    rng = np.random.default_rng(0)
-    kept = 0
-    for _ in range(20_000):
-        reach = np.float32(rng.uniform(0.5, 1.3))
-        angle, apart = rng.uniform(0, 6.3), reach * np.float32(rng.choice([0.3, 1 - 1e-6, 1, 1 + 1e-6, 1.01, 2]))
-        dx, dy = np.float32(apart * np.cos(angle)), np.float32(apart * np.sin(angle))
-        if overlap(dx, dy, reach) > 0:
-            assert near(dx, dy, reach)
-        kept += not near(dx, dy, reach)
-    assert kept > 5_000
-    assert not near(np.float32(0), np.float32(0), np.float32(1))
+    env = make_env(name, 1)
+    settings, scenario = env._settings, env.scenario
+    types = set(range(layout.NUM_TYPES) if scenario.random_types else scenario.ally_types + scenario.enemy_types)
+    kept, rng = 0, np.random.default_rng(0)
+    for u, v in itertools.product(types, repeat=2):
+        reach = layout.UNIT_RADIUS[u] + layout.UNIT_RADIUS[v]
+        limit = danger(settings, layout.UNIT_RADIUS[u])
+        for _ in range(2_000):
+            angle, apart = rng.uniform(0, 6.3), reach * np.float32(rng.choice([0.3, 1 - 1e-6, 1, 1 + 1e-6, 1.01, 4]))
+            dx, dy = np.float32(apart * np.cos(angle)), np.float32(apart * np.sin(angle))
+            assert near(dx, dy, limit) or overlap(dx, dy, reach) == 0
+            kept += not near(dx, dy, limit)
+        assert not near(np.float32(0), np.float32(0), limit)
+    assert kept > 300 * len(types) ** 2
 
 
 @device
@@ -121,4 +126,4 @@ def test_copied_features_are_the_row() -> None:
     copy(features, 2, target, 5)
     assert target[5 : 5 + layout.UNIT_FEATURES].tolist() == features[2, : layout.UNIT_FEATURES].tolist()
     assert not target[:5].any()
-    assert not target[5 + LANES :].any()
+    assert not target[5 + layout.FEATURE_COLUMNS :].any()
