@@ -10,6 +10,8 @@ from kpg_fast.networks.value_norm import ValueNorm
 from kpg_fast.rollout import Rollout
 from kpg_fast.store.learner import Learner
 
+_ACTIONS = 2**31  # stream of the draws; SMAX's own under the same seed have their clock there, which never gets so far
+
 
 class Actor:
     """The policies of all agents: one shared network or one each, with their recurrent state."""
@@ -52,7 +54,7 @@ class Actor:
         if self.network.recurrent:
             self.hidden = hidden[:, 0]
         rows = torch.arange(obs.shape[0] * self.num_agents).view(obs.shape[:2])
-        return sample(logits[0], avail_actions, self.seed, rows, counter, greedy=greedy)
+        return sample(logits[0], avail_actions, self.seed, rows, counter, stream=_ACTIONS, greedy=greedy)
 
     @torch.no_grad()
     def act_for(
@@ -66,7 +68,7 @@ class Actor:
             self.hidden = self.hidden.clone()  # an update may still need the one it began with
             per_env(self.hidden, rows)[:, envs] = per_env(after[:, 0], rows)
         agents = envs[:, None] * self.num_agents + torch.arange(self.num_agents)
-        return sample(logits[0], avail_actions, self.seed, agents, counter[:, None])
+        return sample(logits[0], avail_actions, self.seed, agents, counter[:, None], stream=_ACTIONS)
 
 
 class Critic:

@@ -94,7 +94,7 @@ def test_levels_equal_a_naive_loop(levels, shared):
 )
 def test_options_equal_a_naive_loop(values):
     trainer = trainer_for(**({"levels": 2, "preset": "kpg", "lr": 0.02} | values))
-    assert differences(trainer, follow(trainer, 3)) < 1e-12
+    assert differences(trainer, follow(trainer, 3)) < 1e-11  # RMSProp divides rounding by the root of small squares
 
 
 def test_levels_make_a_difference():
