@@ -13,7 +13,7 @@ CASES = [
     ((1, 1, 1, 1, 1), 0.2),
     ((2, 3, 5, 7, 13), 0.0),
     ((2, 3, 5, 7, 13), 1.0),
-    ((1, 3, 17, 5, 33), 0.2),
+    ((1, 2, 17, 5, 33), 0.2),
 ]
 
 
@@ -28,7 +28,7 @@ def definition(*inputs):
 
 @pytest.mark.parametrize(("shape", "reset"), CASES)
 def test_values_and_gradients_are_as_exact_as_torch(device, shape, reset):
-    draws = 6 if prod(shape) == 1 else 1  # torch's error in a single number is a matter of luck
+    draws = 4 if prod(shape) == 1 else 1  # torch's error in a single number is a matter of luck
     cells = [(*inputs, dh) for inputs, dh in (cell(*shape, reset=reset, draw=draw) for draw in range(draws))]
     ours = stacked([twice(all_of, *move(device, *inputs), "fp32") for inputs in cells])
     single = stacked([definition(*inputs) for inputs in cells])

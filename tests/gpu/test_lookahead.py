@@ -47,10 +47,9 @@ def on(device, x, dx, h0, reset, weights, weights_k):
     [
         ((1, 1, 1, 3, 5), 2e-5, "fp32", False),
         ((2, 3, 5, 7, 33), 2e-5, "fp32", False),
-        ((2, 3, 5, 7, 33), 1.0, "fp32", False),
+        ((2, 3, 5, 7, 9), 1.0, "fp32", False),
         ((2, 3, 5, 7, 33), 2e-5, "bf16", True),
-        ((1, 3, 17, 7, 33), 2e-3, "bf16", True),
-        ((2, 3, 5, 7, 33), 2e-5, "bf16", False),
+        ((1, 2, 17, 7, 33), 2e-3, "bf16", False),
     ],
 )
 def test_hidden_states_change_as_two_exact_passes_differ(device, monkeypatch, shape, rate, precision, on_chip):
@@ -60,8 +59,7 @@ def test_hidden_states_change_as_two_exact_passes_differ(device, monkeypatch, sh
     assert relative_error(ours, exact_gru(*inputs)) < LIMITS[precision]
 
 
-@pytest.mark.parametrize("precision", LIMITS)
-@pytest.mark.parametrize("reset", [0.0, 1.0], ids=["never", "every-step"])
+@pytest.mark.parametrize(("reset", "precision"), [(0.0, "fp32"), (1.0, "bf16")], ids=["never", "every-step"])
 def test_resets_at_every_step_or_never_and_nothing_where_nothing_moved(device, reset, precision):
     inputs = cell(2, 3, 5, 6, 7, 1e-3, reset)
     (ours,) = twice(gru_difference, *on(device, *inputs), precision)
