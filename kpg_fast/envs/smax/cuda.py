@@ -248,23 +248,41 @@ def kernels(columns: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     return present_kernel, step_kernel
 
 
-def _grid(f: Array) -> tuple[int, int]:
-    """Blocks, and threads in each: whole warps with a thread for every unit."""
-    return f.shape[0], -(-f.shape[2] // _WARP) * _WARP
+def _grid(f: Array, stream: int) -> tuple[Any, ...]:
+    """Blocks, and threads in each: whole warps with a thread for every unit; and the stream, unless it is numba's."""
+    grid = (f.shape[0], -(-f.shape[2] // _WARP) * _WARP)
+    return (*grid, cuda.external_stream(stream)) if stream else grid
 
 
 def present(
-    games: Any, s: Array, seed: Scalar, kinds: Array, restart: Array, given: Any, scratch: Any, next_: Any
+    games: Any,
+    s: Array,
+    seed: Scalar,
+    kinds: Array,
+    restart: Array,
+    given: Any,
+    scratch: Any,
+    next_: Any,
+    stream: int = 0,
 ) -> None:
-    """See cpu.py; ``scratch`` is not used."""
+    """See cpu.py; ``scratch`` is not used. ``stream`` is a CUDA stream's address, e.g. that which torch captures."""
     kernel, _ = kernels(games[0].shape[2])
-    kernel[_grid(games[0])](*games, s, seed, kinds, restart, *given, *next_)  # type: ignore[index]
+    kernel[_grid(games[0], stream)](*games, s, seed, kinds, restart, *given, *next_)  # type: ignore[index]
 
 
 def step(
-    games: Any, s: Array, seed: Scalar, kinds: Array, actions: Any, given: Any, scratch: Any, next_: Any,
-    outcome: Any, last: Any,
-) -> None:  # fmt: skip
-    """See cpu.py; ``scratch`` is not used."""
+    games: Any,
+    s: Array,
+    seed: Scalar,
+    kinds: Array,
+    actions: Any,
+    given: Any,
+    scratch: Any,
+    next_: Any,
+    outcome: Any,
+    last: Any,
+    stream: int = 0,
+) -> None:
+    """See cpu.py and :func:`present`."""
     _, kernel = kernels(games[0].shape[2])
-    kernel[_grid(games[0])](*games, s, seed, kinds, *actions, *given, *next_, *outcome, *last)  # type: ignore[index]
+    kernel[_grid(games[0], stream)](*games, s, seed, kinds, *actions, *given, *next_, *outcome, *last)  # type: ignore[index]
