@@ -20,6 +20,7 @@ ParallelCompile("KPG_BUILD_JOBS", default=2, needs_recompile=is_stale).install()
 extension = Pybind11Extension(
     "kpg_fast._C",
     sorted(glob("csrc/*.cpp")),
+    depends=glob("csrc/*.hpp"),
     include_dirs=["csrc"],
     cxx_std=17,
     extra_compile_args=["-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"],

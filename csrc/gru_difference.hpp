@@ -4,7 +4,7 @@
 //     pre(theta_k) - pre(theta) = x (W_k - W) + dx W_k,    x the input at theta, dx its difference
 // and the gates' differences follow in closed form from their values at theta,
 //     sigmoid(a + d) - sigmoid(a) = s (1 - s) E / (1 + s E),          s = sigmoid(a), E = e^d - 1
-//     tanh(a + d)    - tanh(a)    = (1 - t^2) D / (1 + t D),          t = tanh(a),    D = tanh(d)
+//     tanh(a + d)    - tanh(a)    = (1 - t^2) E / (2 + (1 + t) E),    t = tanh(a),    E = e^2d - 1
 // so every rounding is relative to the difference, and its products may run in bfloat16.
 #pragma once
 
@@ -49,14 +49,17 @@ struct DifferenceWeights {
     }
 };
 
+// Where a saturated gate is pulled far back, 0 / 0: what it came from is lost, and nothing is said to change.
+constexpr float kLost = 1e-15f;
+
 KPG_INLINE Vec sigmoid_change(Vec s, Vec d) {
-    Vec e = expm1(d);
-    return s * (1.0f - s) * e / (1.0f + s * e);
+    const Vec e = expm1(at_most(d, 80.0f));
+    return s * (1.0f - s) * e / at_least(1.0f + s * e, kLost);
 }
 
 KPG_INLINE Vec tanh_change(Vec t, Vec d) {
-    Vec change = tanh(d);
-    return (1.0f - t * t) * change / (1.0f + t * change);
+    const Vec e = expm1(2.0f * at_most(d, 40.0f));
+    return (1.0f - t * t) * e / at_least(2.0f + (1.0f + t) * e, kLost);
 }
 
 // One row: `pre` holds the sections' changes; `change` the state's, which is updated; `before` the state at theta.

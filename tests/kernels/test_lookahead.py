@@ -111,6 +111,12 @@ def test_saturated_gates_change_little_and_exactly():
     assert relative_error(run_gru(x * 30, dx, *rest, "fp32"), exact_gru(x * 30, dx, *rest)) < 2e-5
 
 
+def test_saturated_gates_that_are_turned_around_stay_finite():
+    x, dx, h0, reset, weights, _ = cell(1, 3, 20, 10, 12, 1e-3)
+    turned = tuple(-w for w in weights)
+    assert run_gru(x * 60, dx, h0, reset, weights, turned, "fp32").isfinite().all()
+
+
 def test_a_large_step_is_followed_as_well():
     inputs = cell(1, 5, 20, 10, 12, 1.0)
     assert relative_error(run_gru(*inputs, "fp32"), exact_gru(*inputs)) < LIMITS["fp32"]

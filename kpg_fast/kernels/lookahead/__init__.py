@@ -6,7 +6,7 @@ layers, starting from what the pass at theta kept, and only its products are in 
 
     linear   dy  = act(a + d) - act(a),      d  = x (W_k - W) + dx W_k + (b_k - b),   a = x W + b
     GRU      the same products for the gates' arguments; a gate changes by
-             sigmoid: s (1 - s) E / (1 + s E), E = e^d - 1;      tanh: (1 - t^2) D / (1 + t D), D = tanh(d)
+             sigmoid: s (1 - s) E / (1 + s E), E = e^d - 1;      tanh: (1 - t^2) E / (2 + (1 + t) E), E = e^2d - 1
     policy   d log pi(a) = dl_a - log(1 + sum_j pi_j (e^dl_j - 1))
 
 Every rounding is relative to the difference. Nothing here has a gradient: the levels differentiate the pass at theta.
