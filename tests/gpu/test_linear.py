@@ -6,7 +6,7 @@ from tests.gpu.exactness import hold, move, twice
 from tests.kernels.oracle import value_and_gradients
 
 # G, M, in, out: ones, primes, one past a tile of rows, columns and depth; rows enough for two parts of the weights' sum
-SHAPES = [(1, 1, 1, 1), (3, 7, 5, 13), (1, 65, 17, 65), (2, 601, 3, 4)]
+SHAPES = [(1, 1, 1, 1), (3, 7, 5, 13), (1, 65, 17, 65), (1, 601, 3, 4)]
 NAMES = ("y", "dx", "dw", "db")
 
 

@@ -42,21 +42,21 @@ def counters(shape, seed=1234567890123):
 
 def test_noise_is_the_cpus_bit_for_bit(device):
     """With n equal actions the draw is the uniform number itself: action = floor(n u), here to eight bits and more."""
-    shape = (256,)
+    shape = (128,)
     logits = torch.zeros(*shape, 256)
     inputs = (logits, None, *counters(shape), 3, False)
     ours, theirs = gpu.sample(*move(device, *inputs))[0].cpu(), cpu.sample(*inputs)[0]
     assert torch.equal(ours, theirs)
-    assert len(theirs.unique()) > 100
+    assert len(theirs.unique()) > 60
     u = ref.uniform(*counters(shape), 3)
     assert (theirs - (256 * u).floor()).abs().max() <= 1  # a cumulated sum may round across a bound
 
 
 @pytest.mark.parametrize("greedy", [False, True])
-@pytest.mark.parametrize("actions", [1, 10, 36])
+@pytest.mark.parametrize("actions", [1, 10])
 def test_draws_equal_the_cpus(device, actions, greedy):
-    logits, avail, _ = rows(5, 97, actions, scale=1.0)
-    inputs = (logits, avail, *counters((5, 97)), 1, greedy)
+    logits, avail, _ = rows(5, 67, actions, scale=1.0)
+    inputs = (logits, avail, *counters((5, 67)), 1, greedy)
     action, log_prob = twice(gpu.sample, *move(device, *inputs))
     action_cpu, log_prob_cpu = cpu.sample(*inputs)
     assert torch.equal(action, action_cpu)

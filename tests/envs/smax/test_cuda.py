@@ -18,7 +18,7 @@ from tests.envs.smax.replay import TOLERANCE
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (extra cuda)")
 cuda = pytest.importorskip("kpg_fast.envs.smax.cuda")
 
-TRACES = ["2s3z:6:1", "2s3z-random:4:1", "2s3z-self_play:3:1", "3s_vs_5z-conic-continuous:4:1", "smacv2_10_units:3:1"]
+TRACES = ["2s3z:6:1", "2s3z-random:4:1", "2s3z-self_play:3:1", "3s_vs_5z-conic-continuous:4:1", "smacv2_5_units:3:1"]
 
 
 def test_simulated_games_are_the_cpus_and_jaxmarls(tmp_path):
