@@ -154,7 +154,7 @@ class Rollout:
                 running += len(going)
             if not running:
                 return
-            ready = env.recv(out, min(running, -(-envs // 2)))
+            ready = env.recv(out, enough(running, envs))
             running -= len(ready)
             rows = torch.from_numpy(ready)
             self._keep(out, torch.from_numpy(taken)[rows], rows)
@@ -199,6 +199,11 @@ class Rollout:
         names = [f.name for f in fields(self) if f.name != "steps"]
         parts: dict[str, Any] = {name: stretches(getattr(self, name), length) for name in names}
         return Rollout(**parts)
+
+
+def enough(running: int, envs: int) -> int:
+    """For how many of ``running`` environments to wait before the policy acts: fewer would make its calls dear."""
+    return min(running, -(-envs // 4))
 
 
 def stretches(x: Tensor, length: int) -> Tensor:

@@ -21,7 +21,7 @@ from kpg_fast.k_facmac import KFacmac
 from kpg_fast.k_maddpg import KMaddpg
 from kpg_fast.off_policy.experience import Episodes, Transitions
 from kpg_fast.off_policy.player import Player
-from kpg_fast.rollout import EpisodeTracker, summarise
+from kpg_fast.rollout import EpisodeTracker, enough, summarise
 
 _ALGORITHMS: dict[str, type[KMaddpg] | type[KFacmac]] = {"k-maddpg": KMaddpg, "k-facmac": KFacmac}
 
@@ -119,7 +119,7 @@ class OffPolicyTrainer:
         if isinstance(self.env, UnevenVecEnv) and self.env.uneven:
             self.env.send(action, going)
             self.running += len(going)
-            ready: Array = self.env.recv(out, min(self.running, -(-self.spec.num_envs // 2)))
+            ready: Array = self.env.recv(out, enough(self.running, self.spec.num_envs))
             self.running -= len(ready)
         else:
             self.env.step(action, out)
