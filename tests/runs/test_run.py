@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import imageio.v3
@@ -159,6 +160,15 @@ def test_best_is_the_best_evaluation_and_the_first_of_equals(
     assert checkpoint.load(result.run_dir / "checkpoints" / "last")[1]["counters"] == {"updates": 6}
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Ctrl-C as Python handles it: what was started in a shell's background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_second_interrupt_is_not_caught() -> None:
     with StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGINT)
