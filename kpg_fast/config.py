@@ -233,13 +233,13 @@ class Config:
         return self.settings
 
     def options(self) -> dict[str, Any]:
-        """``env_options`` as keyword arguments: numbers and booleans are read as such."""
+        """``env_options`` as keyword arguments: numbers and booleans are read as such, versions (4.10) as text."""
         parsed = {}
         for item in self.env_options:
             name, equals, value = item.partition("=")
             if not equals or not name:
                 raise UsageError(f"env option {item!r} is not of the form name=value")
-            parsed[name] = _parse(value)
+            parsed[name] = value if name.endswith("version") else _parse(value)
         return parsed
 
     def to_dict(self) -> dict[str, Any]:

@@ -109,11 +109,12 @@ def test_a_flag_that_looks_like_an_environment_is_none(fake_trainer: type[FakeTr
 
 
 def test_flags_reach_the_configuration(fake_trainer: type[FakeTrainer], tmp_path: Path) -> None:
-    flags = "--preset kpg --levels 3 --lr 1e-3 --no-anneal-lr --clip-mode double --env-options flavour=jaxmarl a=1"
+    options = "--env-options flavour=jaxmarl a=1 game_version=4.10"
+    flags = f"--preset kpg --levels 3 --lr 1e-3 --no-anneal-lr --clip-mode double {options}"
     assert main([*TRAIN_SMALL, *flags.split(), "--seeds", "5", "--run-dir", "r"]) == 0
     config = Config.from_dict(json.loads((tmp_path / "r" / "config.json").read_text()))
     assert (config.levels, config.seed, config.preset, config.total_steps) == (3, 5, "kpg", 128)
-    assert config.options() == {"flavour": "jaxmarl", "a": 1}
+    assert config.options() == {"flavour": "jaxmarl", "a": 1, "game_version": "4.10"}
     s = config.settings
     assert (s.lr, s.anneal_lr, s.clip_mode, s.num_envs, s.num_epochs) == (1e-3, False, "double", 4, 2)
 

@@ -9,6 +9,7 @@ from typing import Any
 # The builds SMAC results are published with: 4.6.2 and 4.10.0.
 VERSIONS = {"4.6.2": 69232, "4.10.0": 75689}
 _HERE = Path(__file__).resolve().parent
+_MARK = "faults.json"  # no real game has one
 
 
 def install(folder: Path, versions: tuple[str, ...] = ("4.10.0",), maps: bool = True) -> Path:
@@ -32,12 +33,12 @@ def install(folder: Path, versions: tuple[str, ...] = ("4.10.0",), maps: bool = 
 def set_faults(folder: Path, *faults: dict[str, Any]) -> None:
     """Give games launched from now on these faults (`starcraft.faults`)."""
     clear_faults(folder)
-    (folder / "faults.json").write_text(json.dumps(faults))
+    (folder / _MARK).write_text(json.dumps(faults))
 
 
 def clear_faults(folder: Path) -> None:
     """Back to health; launches are counted from 0 again."""
-    (folder / "faults.json").write_text("[]")
+    (folder / _MARK).write_text("[]")
     for name in ("launches", "spent"):
         (folder / name).unlink(missing_ok=True)
 
@@ -50,5 +51,7 @@ def launches(folder: Path) -> int:
 
 if __name__ == "__main__":
     target = Path(sys.argv[1]).resolve()
+    if target.exists() and any(target.iterdir()) and not (target / _MARK).is_file():
+        sys.exit(f"{target} holds something else than a stand-in: it is not replaced")
     shutil.rmtree(target, ignore_errors=True)
     print(install(target, tuple(VERSIONS)))

@@ -4,7 +4,9 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -207,3 +209,12 @@ def test_faults_are_narrowed_to_a_launch_and_counted(start, folder):
         game.process.stderr.close()
     assert seen == [[False, True], [True, False], [False, False]]
     assert launches(folder) == 3
+
+
+def test_a_real_game_is_not_replaced_by_mistake(tmp_path):
+    program = Path(__file__).with_name("install.py")
+    (tmp_path / "Versions").mkdir()
+    done = subprocess.run([sys.executable, program, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "something else" in done.stderr
+    assert (tmp_path / "Versions").is_dir()

@@ -1,11 +1,12 @@
 """StarCraft II: the maps of SMAC and the battles of SMACv2 on the real game, which must be installed (docs/smac.md)."""
 
 from dataclasses import dataclass, fields, replace
+from numbers import Real
 from typing import Any
 
 from kpg_fast.envs.smac.client import Client
 from kpg_fast.envs.smac.installation import Installation, check_client, check_map, diagnose, locate
-from kpg_fast.envs.smac.layout import Layout, option_names
+from kpg_fast.envs.smac.layout import Layout, option_defaults
 from kpg_fast.envs.smac.parity import compare_clients
 from kpg_fast.envs.smac.scenarios import find, names
 from kpg_fast.envs.smac.supervisor import SmacEnv, Supervision
@@ -44,10 +45,11 @@ def make_env(name: str, num_envs: int, seed: int = 0, device: str = "cpu", **opt
     if device != "cpu":
         raise UsageError(f"StarCraft II runs on the cpu, not on {device!r}")
     scenario = find(name)
-    known = [*_names_of(_Choice), *_names_of(Supervision), *option_names(scenario)]
-    for option in options:
+    known = _defaults_of(_Choice) | _defaults_of(Supervision) | option_defaults(scenario)
+    for option, value in options.items():
         if option not in known:
             raise unknown_name(f"option of smac/{name}", option, known)
+        _check_kind(option, value, known[option])
     choice = _Choice(**_take(options, _Choice))
     rules = Supervision(**_take(options, Supervision))
     if choice.client not in _CLIENTS:
@@ -74,13 +76,27 @@ class _Choice:
     pipeline: bool = True
 
 
-def _names_of(kind: type[_Choice] | type[Supervision]) -> list[str]:
-    return [field.name for field in fields(kind)]
+def _defaults_of(kind: type[_Choice] | type[Supervision]) -> dict[str, Any]:
+    return {field.name: field.default for field in fields(kind)}
+
+
+def _check_kind(option: str, value: Any, default: Any) -> None:
+    """Raise ``UsageError`` for text that is no number, and the like."""
+    if isinstance(default, bool):
+        fits, wanted = value in (True, False), "true or false"
+    elif isinstance(default, Real):
+        fits, wanted = isinstance(value, Real) and not isinstance(value, bool), "a number"
+    elif isinstance(default, dict):
+        fits, wanted = isinstance(value, dict), "a dictionary"
+    else:
+        return
+    if not fits:
+        raise UsageError(f"{option} = {value!r}: must be {wanted}")
 
 
 def _take(options: dict[str, Any], kind: type[_Choice] | type[Supervision]) -> dict[str, Any]:
     """Remove from ``options`` what is ``kind``'s."""
-    return {name: options.pop(name) for name in _names_of(kind) if name in options}
+    return {name: options.pop(name) for name in _defaults_of(kind) if name in options}
 
 
 def _client(choice: _Choice, layout: Layout, installation: Installation, spec: EnvSpec, rules: Supervision) -> Client:

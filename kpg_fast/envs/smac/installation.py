@@ -89,6 +89,8 @@ def locate(game_version: str | None = None) -> Installation:
         raise UsageError(f"{folder} has no Versions/Base*/SC2_x64 that can be run: SC2PATH must name the game's folder")
     if game_version is None:
         return Installation(folder, max(builds), None)
+    if not isinstance(game_version, str):
+        raise UsageError(f"game_version = {game_version!r}: must be text, since as a number 4.10 is 4.1")
     wanted = game_version + ".0" * (game_version.count(".") == 1)
     if wanted not in _VERSIONS:
         raise unknown_name("game version", game_version, _VERSIONS)

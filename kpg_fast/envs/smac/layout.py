@@ -129,9 +129,10 @@ _CAPABILITIES_OF_THE_LIBRARY = ("attack", "health")
 TypeRow = tuple[int, int, float, float, float, float, bool]
 
 
-def option_names(scenario: Scenario) -> list[str]:
-    """The options of the library that plays the scenario."""
-    return [name for options in _known(scenario) for name in options]
+def option_defaults(scenario: Scenario) -> dict[str, Any]:
+    """The options of the library that plays the scenario, with its own defaults."""
+    own, others = _known(scenario)
+    return own | others
 
 
 def _known(scenario: Scenario) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -308,8 +308,11 @@ class SmacEnv:
     def _conclude(self, row: int) -> None:
         """The row's step has its results."""
         self._report[row] = _STEPPED
-        if self._client.arrays.terminated[row] or self._client.arrays.truncated[row]:
+        if self._is_over(row):
             self._fresh[row], self._losses[row] = True, 0
+
+    def _is_over(self, row: int) -> bool:
+        return bool(self._client.arrays.terminated[row] or self._client.arrays.truncated[row])
 
     def _check_deadlines(self, waited: float) -> None:
         """Lose the games that do not answer; ``waited`` seconds more were spent waiting."""
@@ -324,7 +327,8 @@ class SmacEnv:
     def _lose(self, row: int, why: str, kind: str) -> None:
         """The row's game is gone: void its episode, rebuild it, or give up."""
         if self._status[row] == _BUSY:
-            if self._client.fought(row):
+            # results of a step that ends no episode are void, too: no game goes on from them
+            if self._client.fought(row) and self._is_over(row):
                 self._conclude(row)
             else:
                 self._report[row] = _VOID

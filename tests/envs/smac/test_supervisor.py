@@ -15,6 +15,7 @@ from starcraft import clear_faults, launches, set_faults
 
 from kpg_fast.envs import StepArrays
 from kpg_fast.envs.smac import make_env
+from kpg_fast.envs.smac.client import Happening
 from kpg_fast.errors import EnvironmentFailure, UsageError
 
 _HAVE_SMAC = find_spec("smac") is not None and find_spec("smac.env") is not None
@@ -108,6 +109,23 @@ def test_units_that_come_one_by_one_are_waited_for_and_counted_once(make, client
     assert all(one["valid"].all() for one in seen)
     assert any(one["terminated"][0] for one in seen)
     assert env.state_dict()["max_reward"] == 365
+
+
+def test_a_loss_between_a_step_and_its_observation_voids_the_episode(make):
+    """Or the new game's first observation would pass for the one after the step."""
+    env = make("3m", 1)
+    out, wait = StepArrays.empty(env.spec), env._client.wait
+
+    def lost_late(minimum, timeout):
+        assert [one.what for one in wait(minimum, timeout)] == ["stepped"]
+        env._client.wait = wait
+        return [Happening(0, "failed", "killed")]
+
+    env.reset(out)
+    env._client.wait = lost_late
+    env.step(choose(out, 0), out)
+    assert (out.valid[0], out.truncated[0], out.terminated[0]) == (False, True, False)
+    assert env.metrics()["smac/dropped_episodes"] == 1
 
 
 def test_a_run_with_a_lost_game_equals_one_with_that_episode_dropped(make, game):
