@@ -32,6 +32,7 @@ from bench.measure import Case, Samples
 from bench.smac_lock_step import Array, LockStepRunner
 from kpg_fast.envs import StepArrays
 from kpg_fast.envs.smac import SmacEnv, diagnose, make_env
+from kpg_fast.envs.smac.installation import locate
 from kpg_fast.errors import UsageError
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -98,8 +99,11 @@ def _have_smac() -> bool:
 
 
 def _game() -> str:
+    """The version that is played: the newest that is installed, or the stand-in's."""
     findings = {what: (ok, detail) for what, ok, detail in diagnose()}
-    return findings["version"][1] if findings.get("version", (False,))[0] else "stand-in"
+    if not findings.get("version", (False,))[0] or (locate().folder / "faults.json").is_file():
+        return "stand-in"
+    return findings["version"][1].split(", ")[-1]
 
 
 def _pick(samples: Samples, *names: str) -> Samples:
