@@ -45,6 +45,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "3m other steps": ("3m", {"step_mul": 4, "move_amount": 3, "state_last_action": False, "game_version": "4.6.2"}),
     "terran all observations": ("10gen_terran_5v5", _OBS),
     "terran cones": ("10gen_terran_10v10", {"conic_fov": True, "prob_obs_enemy": 0.4}),
+    "terran won": ("10gen_terran_9v2", {}),
+    "protoss won": ("10gen_protoss_9v3", {}),
     "terran fewer enemies": ("10gen_terran_7v4", {"capability_config": _v2(7, 4)}),
     "zerg half seen": ("10gen_zerg_10v10", {"prob_obs_enemy": 0.5, "state_timestep_number": True}),
     "protoss plain": ("10gen_protoss_5v5", {"use_unit_ranges": False, "obs_own_pos": False, "fully_observable": True}),
