@@ -59,6 +59,7 @@ class LibraryClient:
         pipes = (commands, events, self._memory)
         command = [sys.executable, "-W", "ignore", "-c", _BOOT, package, str(task), *map(str, pipes)]
         environment = dict(os.environ) | {"TMPDIR": str(launch.folder), "OMP_NUM_THREADS": "1"}
+        environment["no_proxy"] = "127.0.0.1"  # where the game is, which PySC2 would look for behind a proxy
         process = processes.start(command, environment, launch.log, launch.folder, keep=pipes)
         os.close(commands)
         os.close(events)

@@ -6,6 +6,7 @@ Python starts the games, shakes hands and creates the battles, with s2clientprot
 
 import os
 import random
+import socket
 import subprocess
 import threading
 import time
@@ -261,7 +262,10 @@ def _connect(process: "subprocess.Popen[bytes]", port: int, timeout: float) -> w
         if code is not None:
             raise _LaunchError(f"the game ended with code {code} before it listened")
         try:
-            return websocket.create_connection(f"ws://127.0.0.1:{port}/sc2api", timeout=timeout)
+            # the socket is ours, since the library would ask a proxy that the environment names
+            plain = socket.create_connection(("127.0.0.1", port), timeout)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return websocket.create_connection(f"ws://127.0.0.1:{port}/sc2api", timeout=timeout, socket=plain)
         except ConnectionRefusedError:
             pass
         except websocket.WebSocketBadStatusException as error:

@@ -195,6 +195,14 @@ def test_a_game_that_cannot_be_had_is_an_error_at_once(make, client, fault):
         make("3m", 1, {"kind": fault}, client=client, max_failures=1, launch_timeout=5.0)
 
 
+@both_clients
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(make, monkeypatch, client):
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("no_proxy", "localhost")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    make("3m", 1, client=client, max_failures=1, launch_timeout=5.0)
+
+
 def test_slow_games_are_waited_for_but_not_for_ever(make):
     slow = {"kind": "slow_start", "seconds": 1.0}
     make("3m", 1, slow).close()
