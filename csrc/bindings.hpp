@@ -11,6 +11,7 @@ void bind_level_step(py::module_& m);
 void bind_memory(py::module_& m);
 void bind_gemm(py::module_& m);
 void bind_linear(py::module_& m);
+void bind_mlp(py::module_& m);
 void bind_gru(py::module_& m);
 void bind_policy(py::module_& m);
 void bind_agent_embedding(py::module_& m);

@@ -48,6 +48,38 @@ struct LinearGradient {
     float* db;
 };
 
+// The same for results.
+struct WritableSets {
+    float* data = nullptr;
+    std::int64_t stride = 0;
+
+    float* operator[](std::int64_t set) const { return data + set * stride; }
+};
+
+// G independent perceptrons: h1 = relu(x w1 + b1), h2 = relu(h1 w2 + b2), y = h2 w3 + b3, with x [G, rows, in].
+struct Mlp {
+    std::int64_t sets, rows, in, hidden, out;
+    Sets x;
+    std::int64_t x_row_stride;
+    Sets w1, b1, w2, b2, w3, b3;
+    bool bf16;
+};
+
+struct MlpActivations {
+    float *h1, *h2, *y;
+};
+
+// From dy to the gradients before the two ReLUs.
+struct MlpDeltas {
+    const float *h1, *h2, *dy;
+    float *d1, *d2;
+};
+
+struct MlpGradient {
+    const float *h1, *h2, *d1, *d2, *dy;
+    WritableSets w1, b1, w2, b2, w3, b3;
+};
+
 // G independent GRUs over time: x [G, T, R, in], h0 [G, R, hidden], reset [G, T, R], w_x [G, in, 3 hidden],
 // b_x [G, 3 hidden], w_h [G, hidden, 3 hidden], b_n [G, hidden]; gates in the order r, z, n.
 struct Gru {
@@ -84,6 +116,9 @@ struct GruDifference {
 struct Kernels {
     void (*linear_forward)(const Linear&, const LinearOutputs&);
     void (*linear_backward)(const Linear&, const LinearGradient&);
+    void (*mlp_forward)(const Mlp&, const MlpActivations&);
+    void (*mlp_deltas)(const Mlp&, const MlpDeltas&);
+    void (*mlp_gradient)(const Mlp&, const MlpGradient&);
     void (*gru_forward)(const Gru&, const GruOutputs&);
     void (*gru_backward)(const Gru&, const GruGradient&);
     void (*linear_difference)(const LinearDifference&);

@@ -158,38 +158,6 @@ KPG_INLINE Vec packed_lanes(const Source& s, std::int64_t pack, std::int64_t col
     return reinterpret_cast<Vec>(low | (high << 16));
 }
 
-// Write a source into the columns that begin at register `first_vec` of a packed B of `vecs` registers, from pack `at`
-// on; `capacity` is the depth the panels are laid out for.
-template <class P>
-static void pack_panels(const Source& source, std::int64_t vecs, std::int64_t first_vec, std::int64_t capacity,
-                        std::int64_t at, float* packed) {
-    std::int64_t packs = (source.rows + P::kPack - 1) / P::kPack, last_vec = first_vec + vectors(source.columns);
-    for_each_panel(vecs, [&](std::int64_t first, int width) {
-        for (std::int64_t vec = first < first_vec ? first_vec : first; vec < first + width && vec < last_vec; ++vec) {
-            float* to = packed + first * kLanes * capacity + (at * width + vec - first) * kLanes;
-            for (std::int64_t k = 0; k < packs; ++k) {
-                store(to + k * width * kLanes, packed_lanes<P>(source, k, (vec - first_vec) * kLanes));
-            }
-        }
-    });
-}
-
-// Write `source` (rows are samples) as strips of kTileRows columns: [strip][capacity][kTileRows], from pack `at` on.
-template <class P>
-static void pack_strips(const Source& source, std::int64_t capacity, std::int64_t at, float* strips) {
-    std::int64_t packs = (source.rows + P::kPack - 1) / P::kPack;
-    for (std::int64_t column = 0; column < source.columns; column += kLanes) {
-        for (std::int64_t k = 0; k < packs; ++k) {
-            Vec v = packed_lanes<P>(source, k, column);
-            std::int64_t left = round_up(source.columns - column, kTileRows);
-            for (int part = 0; part < kLanes && part < left; part += kTileRows) {
-                float* to = strips + ((column + part) * capacity + (at + k) * kTileRows);
-                std::memcpy(to, reinterpret_cast<const float*>(&v) + part, kTileRows * sizeof(float));
-            }
-        }
-    }
-}
-
 // Rows in the form in which a tile reads A: as they are (Fp32), or as bfloat16 in `buffer` (Bf16).
 struct Rows {
     const float* data;
@@ -213,6 +181,61 @@ KPG_INLINE Rows rows_for_tiles(const float* a, std::int64_t stride, std::int64_t
         }
     }
     return {buffer, packs};
+}
+
+// The registers `vec` of a transposed source (row_stride 1): a column's numbers follow each other in memory, so they are
+// read in order and written a lane apart, few enough at a time to stay in the first-level cache.
+template <class P>
+static void pack_transposed(const Source& source, std::int64_t first_column, int width, float* to) {
+    constexpr std::int64_t kPart = 64;
+    const std::int64_t columns = std::min<std::int64_t>(kLanes, source.columns - first_column);
+    float buffer[kPart];
+    for (std::int64_t k = 0; k < source.rows; k += kPart) {
+        const std::int64_t part = std::min(kPart, source.rows - k), packs = (part + P::kPack - 1) / P::kPack;
+        float* at = to + k / P::kPack * width * kLanes;
+        for (std::int64_t i = 0; columns < kLanes && i < packs; ++i) store(at + i * width * kLanes, Vec{});
+        for (std::int64_t lane = 0; lane < columns; ++lane) {
+            const float* from = source.data + (first_column + lane) * source.column_stride + k;
+            from = rows_for_tiles<P>(from, 0, 1, part, buffer).data;
+            for (std::int64_t i = 0; i < packs; ++i) at[i * width * kLanes + lane] = from[i];
+        }
+    }
+}
+
+// Write a source into the columns that begin at register `first_vec` of a packed B of `vecs` registers, from pack `at`
+// on; `capacity` is the depth the panels are laid out for.
+template <class P>
+static void pack_panels(const Source& source, std::int64_t vecs, std::int64_t first_vec, std::int64_t capacity,
+                        std::int64_t at, float* packed) {
+    std::int64_t packs = (source.rows + P::kPack - 1) / P::kPack, last_vec = first_vec + vectors(source.columns);
+    for_each_panel(vecs, [&](std::int64_t first, int width) {
+        for (std::int64_t vec = first < first_vec ? first_vec : first; vec < first + width && vec < last_vec; ++vec) {
+            float* to = packed + first * kLanes * capacity + (at * width + vec - first) * kLanes;
+            if (source.row_stride == 1 && source.column_stride != 1 && !source.subtrahend) {
+                pack_transposed<P>(source, (vec - first_vec) * kLanes, width, to);
+                continue;
+            }
+            for (std::int64_t k = 0; k < packs; ++k) {
+                store(to + k * width * kLanes, packed_lanes<P>(source, k, (vec - first_vec) * kLanes));
+            }
+        }
+    });
+}
+
+// Write `source` (rows are samples) as strips of kTileRows columns: [strip][capacity][kTileRows], from pack `at` on.
+template <class P>
+static void pack_strips(const Source& source, std::int64_t capacity, std::int64_t at, float* strips) {
+    std::int64_t packs = (source.rows + P::kPack - 1) / P::kPack;
+    for (std::int64_t column = 0; column < source.columns; column += kLanes) {
+        for (std::int64_t k = 0; k < packs; ++k) {
+            Vec v = packed_lanes<P>(source, k, column);
+            std::int64_t left = round_up(source.columns - column, kTileRows);
+            for (int part = 0; part < kLanes && part < left; part += kTileRows) {
+                float* to = strips + ((column + part) * capacity + (at + k) * kTileRows);
+                std::memcpy(to, reinterpret_cast<const float*>(&v) + part, kTileRows * sizeof(float));
+            }
+        }
+    }
 }
 
 // C[m, columns] = A B on this thread; B packed in panels of full depth, C of exactly `columns` columns (or padded to
@@ -251,13 +274,13 @@ static void product(std::int64_t m, std::int64_t depth, Rows a, const float* pac
     });
 }
 
-// C[columns of strips, vecs registers] += strips^T B over `depth` packs; C's rows and columns are padded to tiles.
+// C[columns of strips, vecs registers] = (C +) strips^T B over `depth` packs; C's rows and columns are padded to tiles.
 template <class P>
 static void add_transposed_product(std::int64_t depth, const float* strips, std::int64_t strip_columns,
                                    const float* packed, std::int64_t vecs, std::int64_t capacity, float* c,
-                                   std::int64_t c_stride) {
+                                   std::int64_t c_stride, bool add = true) {
     Epilogue how;
-    how.add = true;
+    how.add = add;
     for_each_panel(vecs, [&](std::int64_t first, int width) {
         for (std::int64_t i = 0; i < strip_columns; i += kTileRows) {
             tile_of_rows<P, kTileRows, true>(width, depth, strips + i * capacity, 0, packed + first * kLanes * capacity,

@@ -57,8 +57,13 @@ KPG_INLINE bool any_nonzero(const float* p, std::int64_t n) {
 
 // A float's upper 16 bits, rounded to nearest even: bfloat16 in the low half of each lane.
 KPG_INLINE UVec to_bf16(Vec v) {
+#ifdef KPG_BF16_DOT
+    return reinterpret_cast<UVec>(
+        _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(reinterpret_cast<__m512>(v)))));
+#else
     UVec bits = reinterpret_cast<UVec>(v);
     return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+#endif
 }
 
 // The same packed into half a register.

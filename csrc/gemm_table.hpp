@@ -3,6 +3,7 @@
 #include "gemm_simd.hpp"
 #include "gemm_kernels.hpp"
 #include "linear_kernels.hpp"
+#include "mlp_kernels.hpp"
 #include "gru_kernels.hpp"
 #include "gru_gradient.hpp"
 #include "linear_difference.hpp"
@@ -16,6 +17,9 @@ namespace kpg::KPG_ISA {
 constexpr Kernels kTable = {
     linear_forward,
     linear_backward,
+    mlp_forward,
+    mlp_deltas,
+    mlp_gradient,
     gru_forward,
     gru_backward,
     linear_difference,

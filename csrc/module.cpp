@@ -9,6 +9,7 @@ PYBIND11_MODULE(_C, m) {
     bind_memory(m);
     bind_gemm(m);
     bind_linear(m);
+    bind_mlp(m);
     bind_gru(m);
     bind_policy(m);
     bind_agent_embedding(m);

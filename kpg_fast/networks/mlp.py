@@ -1,9 +1,7 @@
 """Perceptrons with two hidden layers whose gradient is taken by hand, for updates too small to afford autograd.
 
-    h1 = relu(x W1 + b1)    h2 = relu(h1 W2 + b2)    y = h2 W3 + b3
-
-Rows are [G, R, features] and every parameter has a leading axis G of independent sets, so all agents are one batched
-product. Sizes: G parameter sets, R rows of each, I inputs, H hidden.
+Rows are [G, R, features] and every parameter has a leading axis G of independent sets, so all agents are one pass of
+:mod:`kpg_fast.kernels.mlp`. Sizes: G parameter sets, R rows of each, I inputs, H hidden.
 """
 
 from collections.abc import Mapping
@@ -13,6 +11,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from kpg_fast.kernels import mlp
 
 Parameters = Mapping[str, Tensor]
 
@@ -57,6 +57,8 @@ class Mlp:
     in_size: int
     hidden: int
     out_size: int
+    precision: str = "fp32"
+    """``bf16``: the factors of the hidden layer's products are rounded to bfloat16."""
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Parameter shapes of one set, in their order in memory."""
@@ -66,22 +68,21 @@ class Mlp:
     def forward(self, p: Parameters, x: Tensor, buffers: Buffers, name: str) -> Tape:
         """The network at rows ``x`` [G, R, I], written to buffers whose names begin with ``name``."""
         g, rows = p["in.w"].shape[0], x.shape[1]
-        h1 = affine(p["in.w"], p["in.b"], x, buffers(f"{name}.h1", g, rows, self.hidden)).relu_()
-        h2 = affine(p["mid.w"], p["mid.b"], h1, buffers(f"{name}.h2", g, rows, self.hidden)).relu_()
-        return Tape(x, h1, h2, affine(p["out.w"], p["out.b"], h2, buffers(f"{name}.y", g, rows, self.out_size)))
+        h1 = buffers(f"{name}.h1", g, rows, self.hidden)
+        h2 = buffers(f"{name}.h2", g, rows, self.hidden)
+        y = buffers(f"{name}.y", g, rows, self.out_size)
+        mlp.forward(p, x, h1, h2, y, self.precision)
+        return Tape(x, h1, h2, y)
 
     def deltas(self, p: Parameters, tape: Tape, dy: Tensor, buffers: Buffers, name: str) -> Deltas:
         """Propagate the output's gradient ``dy`` [G, R, out] back through the layers."""
-        d2 = torch.bmm(dy, p["out.w"].mT, out=buffers(f"{name}.d2", *tape.h2.shape))
-        through_relu(d2, tape.h2)
-        d1 = torch.bmm(d2, p["mid.w"].mT, out=buffers(f"{name}.d1", *tape.h1.shape))
-        through_relu(d1, tape.h1)
+        d1, d2 = buffers(f"{name}.d1", *tape.h1.shape), buffers(f"{name}.d2", *tape.h2.shape)
+        mlp.deltas(p, tape.x, tape.h1, tape.h2, dy, d1, d2, self.precision)
         return Deltas(d1, d2, dy)
 
     def gradient(self, tape: Tape, deltas: Deltas, out: Parameters) -> None:
         """Write the parameters' gradient, summed over rows, to ``out``."""
-        for layer, x, delta in (("in", tape.x, deltas.h1), ("mid", tape.h1, deltas.h2), ("out", tape.h2, deltas.y)):
-            affine_gradient(x, delta, out[f"{layer}.w"], out[f"{layer}.b"])
+        mlp.gradient(out, tape.x, tape.h1, tape.h2, deltas.h1, deltas.h2, deltas.y, self.precision)
 
     def initialise(self, p: Parameters, generator: torch.Generator) -> None:
         """Uniform in +-1 / sqrt(inputs), weights and biases: the default of ``torch.nn.Linear``, which FACMAC keeps."""
