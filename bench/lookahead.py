@@ -22,11 +22,12 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.update import first_minibatch
 from kpg_fast.config import Config
 from kpg_fast.k_mappo import KMappo
 from kpg_fast.k_mappo_trainer import KMappoTrainer, build_actor
 from kpg_fast.minibatch import Minibatch
-from kpg_fast.rollout import Rollout
+from kpg_fast.rollout import map_tensors
 
 
 @dataclass(frozen=True)
@@ -67,27 +68,16 @@ def committed(trainer: KMappoTrainer, batch: Minibatch, lr: float, dtype: torch.
 def converted(batch: Minibatch, dtype: torch.dtype) -> Minibatch:
     """The minibatch with real numbers in ``dtype``."""
 
-    def convert(owner: Minibatch | Rollout) -> dict[str, Any]:
-        tensors = {f.name: getattr(owner, f.name) for f in fields(owner)}
-        return {n: t.to(dtype) for n, t in tensors.items() if isinstance(t, Tensor) and t.is_floating_point()}
+    def convert(x: Tensor) -> Tensor:
+        return x.to(dtype) if x.is_floating_point() else x
 
-    return replace(batch, data=replace(batch.data, **convert(batch.data)), **convert(batch))
+    return replace(map_tensors(batch, convert), data=map_tensors(batch.data, convert))
 
 
 def compare(ours: Tensor, exact: Tensor) -> Fidelity:
     """Cosine and relative error over all parameters."""
     cosine = torch.cosine_similarity(ours.flatten(), exact.flatten(), dim=0)
     return Fidelity(float(cosine), float((ours - exact).norm() / exact.norm()))
-
-
-def next_minibatch(trainer: KMappoTrainer) -> Minibatch:
-    """The first minibatch of the trainer's next rollout."""
-    hiddens = trainer.actor.hidden, trainer.critic.hidden
-    trainer.rollout.collect(trainer.env, trainer.actor, trainer.updates * trainer.config.k_mappo.num_steps)
-    whole = trainer.whole_batch(*hiddens)
-    s = trainer.config.k_mappo
-    samples = torch.arange(s.num_samples // s.num_minibatches)
-    return whole.select(samples, trainer.actor.learner.groups, trainer.dtype)
 
 
 # What is compared; settings beside those of the run.
@@ -131,7 +121,7 @@ def fidelities(trainer: KMappoTrainer, visited: tuple[int, ...]) -> dict[str, li
 
 def costs(trainer: KMappoTrainer, repeats: int) -> dict[str, float]:
     """Milliseconds an update of one minibatch takes, actors and critic; every lookahead by turns, median."""
-    batch = next_minibatch(trainer)
+    batch = first_minibatch(trainer)
     contenders: dict[str, dict[str, Any]] = {"K = 1": {"levels": 1}, "K = 1, bf16": {"levels": 1, "precision": "bf16"}}
     contenders |= LOOKAHEADS
     algorithms = {}

@@ -55,7 +55,7 @@ class PlainNetwork(nn.Module):
 
 
 class PlainKMappo:
-    """The update of one minibatch with separate or shared actors, K levels, and the critic."""
+    """The update of a single seed's minibatch (``Minibatch.seed``): separate or shared actors, K levels, the critic."""
 
     def __init__(self, trainer: KMappoTrainer) -> None:
         self.config, self.s = trainer.config, trainer.config.k_mappo
@@ -76,8 +76,7 @@ class PlainKMappo:
     def _log_policy(self, actors: list[PlainNetwork], batch: Minibatch, agent: int) -> tuple[Tensor, Tensor]:
         data = batch.data
         module = actors[0] if self.shared else actors[agent]
-        hidden = batch.hidden[0].view(-1, self.n, batch.hidden.shape[2])[:, agent] if self.shared else None
-        hidden = batch.hidden[agent] if hidden is None else hidden
+        hidden = batch.hidden[0, :, agent] if self.shared else batch.hidden[agent, :, 0]
         logits = module(data.obs[:-1, :, agent], hidden, data.reset[:-1])
         logits = logits.masked_fill(~data.avail_actions[:-1, :, agent], -1e10)
         log_policy = torch.log_softmax(logits, -1)
@@ -99,7 +98,7 @@ class PlainKMappo:
 
     def update_actor(self, batch: Minibatch) -> None:
         """K levels, each from the parameters and optimiser states before the first."""
-        advantage = normalise(batch.advantage, batch.mask)
+        advantage = normalise(batch.advantage[None], batch.mask[None])[0]
         before = [copy.deepcopy(module.state_dict()) for module in self.actors]
         states = [copy.deepcopy(optimizer.state_dict()) for optimizer in self.optimizers]
         others: list[Tensor] = []
@@ -133,7 +132,7 @@ class PlainKMappo:
         one_hot = torch.eye(self.n, dtype=state.dtype).expand(*state.shape[:3], self.n)
         rows = torch.cat([state, one_hot], -1).flatten(1, 2)
         reset = data.reset[:-1].repeat_interleave(self.n, 1)
-        values = self.critic(rows, batch.critic_hidden[0], reset).view_as(batch.value)
+        values = self.critic(rows, batch.critic_hidden[0].flatten(0, 1), reset).view_as(batch.value)
         eps = self.s.clip_eps
         clipped = batch.value + (values - batch.value).clamp(-eps, eps)
         losses = torch.maximum((values - batch.returns) ** 2, (clipped - batch.returns) ** 2)

@@ -15,19 +15,19 @@ TESTS = ("tests/test_k_mappo.py", "tests/bench/test_plain_mappo.py")
 
 
 def first_minibatch(trainer: KMappoTrainer) -> Minibatch:
-    """A minibatch of a fresh rollout, as the first update of a run sees it."""
-    actor_hidden, critic_hidden = trainer.actor.hidden, trainer.critic.hidden
-    trainer.rollout.collect(trainer.env, trainer.actor, 0)
-    whole = trainer.whole_batch(actor_hidden, critic_hidden)
-    envs = torch.arange(trainer.config.k_mappo.num_envs // trainer.config.k_mappo.num_minibatches)
-    return whole.select(envs, trainer.actor.learner.groups, trainer.dtype)
+    """The first minibatch of the trainer's next rollout."""
+    trainer.roll_out()
+    s = trainer.config.k_mappo
+    samples = torch.arange(s.num_samples // s.num_minibatches)
+    return trainer.whole_batch().select(samples[None], trainer.dtype)
 
 
 def measure(env: str, values: dict[str, Any]) -> Samples:
     """Milliseconds an update of actors and critic, ours and the plain one by turns."""
     trainer = KMappoTrainer(Config.make("k-mappo", env, **values))
     batch, plain = first_minibatch(trainer), PlainKMappo(trainer)
-    contenders = {"ours": lambda: trainer.algorithm.update(batch), "plain": lambda: plain.update(batch)}
+    alone = batch.seed(0)
+    contenders = {"ours": lambda: trainer.algorithm.update(batch), "plain": lambda: plain.update(alone)}
     seconds = in_turns(contenders, repeats=5, warmup=1)
     return {contender: [1e3 * s for s in samples] for contender, samples in seconds.items()}
 

@@ -5,9 +5,6 @@ log M_i = sum_{j != i} log pi_{theta_j^(k-1)}(a_j|o_j) - log pi_old(a_j|o_j)    
 L_i     = -mean[min(R_i A, clip(R_i, 1 - eps, 1 + eps) A)] - c_ent * entropy
 """
 
-from time import perf_counter
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -19,21 +16,30 @@ from kpg_fast.kpg import k_level_update
 from kpg_fast.minibatch import Minibatch
 from kpg_fast.policies import Actor, Critic
 from kpg_fast.rollout import Rollout
+from kpg_fast.seeds import by_seed, side_by_side
+from kpg_fast.stopwatch import Stopwatch
 
 
 class KMappo:
     """The update: K levels for the actors, one step for the critic, minibatch by minibatch."""
 
-    def __init__(self, config: Config, actor: Actor, critic: Critic) -> None:
-        self.config, self.actor, self.critic = config, actor, critic
+    def __init__(self, config: Config, actor: Actor, critic: Critic, watch: Stopwatch | None = None) -> None:
+        self.config, self.actor, self.critic, self.watch = config, actor, critic, watch or Stopwatch()
 
     @torch.no_grad()
     def advantages(self, rollout: Rollout, values: Tensor, last_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Advantages and returns [T, E, N] by GAE; the time limit is bootstrapped from ``last_values``."""
+        """Advantages and returns [S, T, E, N] by GAE; the time limit is bootstrapped from ``last_values``.
+
+        Args:
+            rollout: [T, S * E, ...].
+            values: [S, T+1, E, N].
+            last_values: [S, T, E, N].
+        """
         s, norm = self.config.k_mappo, self.critic.norm
         if norm is not None:
             values, last_values = norm.restore(values), norm.restore(last_values)
-        return gae(
+        values, last_values = side_by_side(values), side_by_side(last_values)
+        advantage, returns = gae(
             rollout.reward.to(values.dtype),
             values[:-1],
             values[-1],
@@ -44,21 +50,23 @@ class KMappo:
             gamma=s.gamma,
             gae_lambda=s.gae_lambda,
         )
+        seeds = self.critic.learner.groups
+        return by_seed(advantage, seeds), by_seed(returns, seeds)
 
     def mask(self, rollout: Rollout) -> Tensor:
-        """Rows [T, E, N] that count in the actors' losses."""
-        alive = rollout.alive[:-1] if self.config.k_mappo.mask_dead else torch.ones_like(rollout.alive[:-1])
-        return alive & rollout.valid[..., None]
+        """Rows [S, T, E, N] that count in the actors' losses; ``rollout`` is by seed."""
+        alive = rollout.alive[:, :-1]
+        return (alive if self.config.k_mappo.mask_dead else torch.ones_like(alive)) & rollout.valid[..., None]
 
     def value_mask(self, rollout: Rollout) -> Tensor:
-        """Rows [T, E, N] that count in the critic's loss: a critic that is told who is dead learns of them, too."""
+        """Rows [S, T, E, N] that count in the critic's loss: a critic that is told who is dead learns of them, too."""
         if not self.critic.death_mask:
             return self.mask(rollout)
-        return rollout.valid[..., None].expand_as(rollout.alive[:-1]).contiguous()
+        return rollout.valid[..., None].expand_as(rollout.alive[:, :-1]).contiguous()
 
-    def update_actor(self, batch: Minibatch) -> dict[str, Any]:
-        """One K-level step of the actors; returns what it measured, as 0-dim or 1-dim tensors."""
-        levels, learner = Levels(self.config, self.actor, batch), self.actor.learner
+    def update_actor(self, batch: Minibatch) -> dict[str, Tensor]:
+        """One K-level step of the actors; returns what it measured, as tensors [S, ...]."""
+        levels, learner = Levels(self.config, self.actor, batch, self.watch), self.actor.learner
         others = levels.level_one_others()
         theta_k = k_level_update(
             "theta", self.config.levels, others, levels.policy_gradient, levels.step, levels.anticipate
@@ -74,16 +82,16 @@ class KMappo:
             norm.update(returns, batch.value_mask)
             returns = norm.normalise(returns)
         leaves = learner.leaves()
-        values, _ = self.critic.values(leaves, data.state[:-1], batch.critic_hidden, data.reset[:-1], data.alive[:-1])
-        loss = value_loss(values, batch.value, returns, batch.value_mask, clip_eps=s.clip_eps)
-        grads = torch.autograd.grad(s.vf_coef * loss, list(leaves.values()))
+        alive = data.alive[:, :-1]
+        values, _ = self.critic.values(leaves, data.state[:, :-1], batch.critic_hidden, data.reset[:, :-1], alive)
+        rows = zip(values.unbind(), batch.value, returns, batch.value_mask, strict=True)
+        losses = [value_loss(*each, clip_eps=s.clip_eps) for each in rows]
+        grads = torch.autograd.grad([s.vf_coef * loss for loss in losses], list(leaves.values()))
         learner.commit(learner.step(grads, 1))
-        return {"value_loss": loss.detach()}
+        self.watch.lap("critic")
+        return {"value_loss": torch.stack([loss.detach() for loss in losses])}
 
-    def update(self, batch: Minibatch) -> dict[str, Any]:
-        """Actors and critic once; returns what was measured: tensors, and seconds under ``time/``."""
-        start = perf_counter()
-        measured = self.update_actor(batch)
-        between = perf_counter()
-        measured |= self.update_critic(batch)
-        return measured | {"time/levels": between - start, "time/critic": perf_counter() - between}
+    def update(self, batch: Minibatch) -> dict[str, Tensor]:
+        """Actors and critic once; returns what was measured, tensors [S, ...] by the names of metrics."""
+        self.watch.start()
+        return self.update_actor(batch) | self.update_critic(batch)

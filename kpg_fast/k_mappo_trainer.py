@@ -1,8 +1,7 @@
 """K-MAPPO on one environment: rollouts, updates, evaluation, and all that an exact resume needs."""
 
-from collections import defaultdict
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -10,137 +9,174 @@ import torch
 from torch import Tensor
 
 from kpg_fast.config import Config
-from kpg_fast.envs import EnvSpec, UnevenVecEnv, VecEnv, make
+from kpg_fast.envs import EnvSpec, SideBySide, UnevenVecEnv, VecEnv, make
 from kpg_fast.errors import UsageError
 from kpg_fast.evaluation import Evaluation
 from kpg_fast.k_mappo import KMappo
+from kpg_fast.k_mappo_metrics import Measured
 from kpg_fast.minibatch import Minibatch
 from kpg_fast.networks.actor_critic import Network
 from kpg_fast.networks.value_norm import ValueNorm
 from kpg_fast.policies import Actor, Critic
 from kpg_fast.rollout import EpisodeTracker, Rollout
+from kpg_fast.stopwatch import Stopwatch
 from kpg_fast.store.learner import Learner
 
-_M_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+CPU = torch.device("cpu")
 
 
-def build_actor(config: Config, spec: EnvSpec, dtype: torch.dtype) -> Actor:
+def build_actor(config: Config, spec: EnvSpec, dtype: torch.dtype, seeds: Sequence[int] | None = None) -> Actor:
     """The actors of a run with their optimiser, uninitialised."""
-    s, n = config.k_mappo, spec.num_agents
+    s, n, seeds = config.k_mappo, spec.num_agents, seeds or (config.seed,)
     ids = n if s.agent_id and s.shared_actor else 0
     network = Network(spec.obs_size, s.hidden, spec.num_actions, s.recurrent, 0.01, ids, config.forward_precision)
-    groups = 1 if s.shared_actor else n
+    groups = len(seeds) * (1 if s.shared_actor else n)
     learner = Learner(
         network.shapes(), groups, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype, debug_drift=config.debug_drift
     )
-    return Actor(network, learner, n, config.seed)
+    return Actor(network, learner, n, seeds)
 
 
-def build_critic(config: Config, spec: EnvSpec, dtype: torch.dtype) -> Critic:
+def build_critic(config: Config, spec: EnvSpec, dtype: torch.dtype, seeds: Sequence[int] | None = None) -> Critic:
     """The critic of a run with its optimiser, uninitialised."""
-    s, n = config.k_mappo, spec.num_agents
+    s, n, sets = config.k_mappo, spec.num_agents, len(seeds or (config.seed,))
     network = Network(spec.state_size, s.hidden, 1, s.recurrent, 1.0, n, config.forward_precision)
-    learner = Learner(network.shapes(), 1, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype)
-    return Critic(network, learner, n, s.death_mask, ValueNorm(dtype) if s.value_norm else None)
+    learner = Learner(network.shapes(), sets, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype)
+    return Critic(network, learner, n, s.death_mask, ValueNorm(sets, dtype, CPU) if s.value_norm else None)
 
 
 class KMappoTrainer:
-    """See :class:`kpg_fast.trainer.Trainer`. ``dtype`` float64 is for tests: every operation in double precision."""
+    """See :class:`kpg_fast.trainer.Trainer`.
 
-    def __init__(self, config: Config, dtype: torch.dtype = torch.float32) -> None:
-        self.config, self.dtype = config, dtype
+    Args:
+        config: of every seed.
+        dtype: float64 is for tests: every operation in double precision.
+        seeds: several, trained as one batch, each as if it were alone; by default that of ``config``. What has an
+            ``index`` is then asked for one of them (:mod:`kpg_fast.k_mappo_seeds`).
+    """
+
+    def __init__(self, config: Config, dtype: torch.dtype = torch.float32, seeds: Sequence[int] | None = None) -> None:
+        self.seeds = tuple(seeds or (config.seed,))
+        self.configs = [replace(config, seed=seed) for seed in self.seeds]
+        self.config, self.dtype = self.configs[0], dtype
         s = config.k_mappo
-        self.env = make(config.env, s.num_envs, config.seed, config.device, **config.options())
+        self.parts = [make(config.env, s.num_envs, seed, config.device, **config.options()) for seed in self.seeds]
+        self.env: VecEnv = self.parts[0] if len(self.seeds) == 1 else SideBySide(self.parts)
         spec = self.env.spec
         if spec.continuous:
             self.env.close()
             raise UsageError(f"k-mappo chooses among discrete actions; those of {spec.name} are continuous here")
-        self.evaluation = Evaluation(config, self.env)
+        self.evaluations = [Evaluation(each, self.env) for each in self.configs]
         self.facts = dict(spec.facts)
-        self.generator = torch.Generator().manual_seed(config.seed)
-        self.actor, self.critic = build_actor(config, spec, dtype), build_critic(config, spec, dtype)
-        self.actor.network.initialise(self.actor.learner.theta, self.generator)
-        self.critic.network.initialise(self.critic.learner.theta, self.generator)
-        self.actor.begin(s.num_envs)
-        self.critic.begin(s.num_envs)
-        self.algorithm = KMappo(config, self.actor, self.critic)
+        self.generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
+        self.actor = build_actor(config, spec, dtype, self.seeds)
+        self.critic = build_critic(config, spec, dtype, self.seeds)
+        for index, generator in enumerate(self.generators):
+            self.actor.initialise(index, generator)
+            self.critic.initialise(index, generator)
+        self.actor.begin(spec.num_envs)
+        self.critic.begin(spec.num_envs)
+        self.watch = Stopwatch()
+        self.algorithm = KMappo(config, self.actor, self.critic, self.watch)
         self.rollout = Rollout.allocate(spec, s.num_steps)
         self.rollout.begin(self.env)
-        self.episodes = EpisodeTracker.allocate(s.num_envs)
+        self.episodes = [EpisodeTracker.allocate(s.num_envs) for _ in self.seeds]
+        self.outcomes = [
+            [out.part(self._envs(index)) for out in self.rollout.steps] for index in range(len(self.seeds))
+        ]
         self.updates, self.num_updates = 0, config.num_updates
 
     @property
     def env_steps(self) -> int:
-        """Environment steps done, over all environments."""
+        """Environment steps done, over all environments of a seed."""
         return self.updates * self.config.k_mappo.num_steps * self.config.k_mappo.num_envs
+
+    def _envs(self, index: int) -> slice:
+        """The environments of a seed."""
+        return slice(index * self.config.k_mappo.num_envs, (index + 1) * self.config.k_mappo.num_envs)
 
     def update(self) -> dict[str, float]:
         """Roll out, then several passes of minibatch updates over it."""
+        return self.update_all()[0]
+
+    def update_all(self) -> list[dict[str, float]]:
+        """:meth:`update` of all seeds at once; the metrics of each."""
         s, start = self.config.k_mappo, perf_counter()
         lr = s.lr * (1 - self.updates / self.num_updates) if s.anneal_lr else s.lr
         self.actor.learner.lr = self.critic.learner.lr = lr
-        actor_hidden, critic_hidden = self.actor.hidden, self.critic.hidden
-        metrics = self.rollout.collect(self.env, self.actor, self.updates * s.num_steps)
-        metrics |= self.episodes.follow(self.rollout)
+        self.roll_out()
+        measured, table = self._learn(self.whole_batch())
+        metrics = measured.metrics(table.tolist())
+        rate = s.num_steps * s.num_envs / (perf_counter() - start)
+        common = self._seconds() | {"lr": lr, "env_sps": rate, "agent_sps": rate * self.env.spec.num_agents}
         if isinstance(self.env, UnevenVecEnv):
-            metrics |= self.env.metrics()
-        whole = self.whole_batch(actor_hidden, critic_hidden)
-        metrics |= self._learn(whole)
-        metrics["explained_variance"] = _explained_variance(whole)
-        metrics["lr"] = lr
-        metrics["env_sps"] = s.num_steps * s.num_envs / (perf_counter() - start)
-        metrics["agent_sps"] = metrics["env_sps"] * self.env.spec.num_agents
+            common |= self.env.metrics()
         self.updates += 1
-        return metrics
+        ended = [track.follow(steps) for track, steps in zip(self.episodes, self.outcomes, strict=True)]
+        return [episodes | own | common for episodes, own in zip(ended, metrics, strict=True)]
 
-    def whole_batch(self, actor_hidden: Tensor, critic_hidden: Tensor) -> Minibatch:
-        """The rollout with values and advantages, given the hidden states [G, R, H] it began with."""
-        rollout = self.rollout
-        values, last_values, critic_hiddens = self.critic.evaluate(rollout)
-        advantage, returns = self.algorithm.advantages(rollout, values, last_values)
+    def _seconds(self) -> dict[str, float]:
+        seconds = self.watch.read()
+        levels = sum(value for name, value in seconds.items() if name.startswith("time/level_"))
+        return seconds | {"time/levels": levels}
+
+    def roll_out(self) -> None:
+        """Collect the next rollout, and keep the hidden states that it begins with."""
+        for part in (self.actor, self.critic):
+            part.start.copy_(part.hidden)
+        self.rollout.collect(self.env, self.actor, self.updates * self.config.k_mappo.num_steps, self.watch)
+
+    def whole_batch(self) -> Minibatch:
+        """The rollout with values and advantages."""
+        actor, critic, rollout = self.actor, self.critic, self.rollout.by_seed(len(self.seeds))
+        values, last_values, critic_hiddens = critic.evaluate(rollout)
+        advantage, returns = self.algorithm.advantages(self.rollout, values, last_values)
         masks = self.algorithm.mask(rollout), self.algorithm.value_mask(rollout)
-        whole = Minibatch(rollout, actor_hidden, critic_hidden, values[:-1], advantage, returns, *masks)
+        hiddens = actor.per_env(actor.start), critic.per_env(critic.start)
+        whole = Minibatch(rollout, *hiddens, values[:, :-1], advantage, returns, *masks)
         length = self.config.k_mappo.chunk_length
         if not length:
             return whole
         with torch.no_grad():
-            obs, theta = rollout.obs[:-1].to(self.dtype), self.actor.learner.theta
-            _, actor_hiddens = self.actor.logits(theta, obs, actor_hidden, rollout.reset[:-1])
+            obs = rollout.obs[:, :-1].to(self.dtype)
+            _, actor_hiddens = actor.logits(actor.theta, obs, actor.start, rollout.reset[:, :-1])
         return whole.stretches(length, actor_hiddens, critic_hiddens)
 
-    def _learn(self, whole: Minibatch) -> dict[str, float]:
+    def _learn(self, whole: Minibatch) -> tuple[Measured, Tensor]:
+        measured = Measured(self.config.levels)
+        for samples in self._minibatches():
+            measured.follow(self.algorithm.update(whole.select(samples, self.dtype)))
+        return measured, measured.table(whole)
+
+    def _minibatches(self) -> Iterator[Tensor]:
+        """Which samples [S, B] each minibatch is made of: every seed shuffles its own."""
         s = self.config.k_mappo
-        sums: dict[str, Any] = defaultdict(float)
         for _ in range(s.num_epochs):
-            for samples in torch.randperm(s.num_samples, generator=self.generator).chunk(s.num_minibatches):
-                measured = self.algorithm.update(whole.select(samples, self.actor.learner.groups, self.dtype))
-                last_m = measured.pop("log_m")
-                for name, value in measured.items():
-                    sums[name] += value
-        count = s.num_epochs * s.num_minibatches
-        metrics = {n: float(v) if n.startswith("time/") else float(v) / count for n, v in sums.items()}
-        return metrics | _level_metrics(metrics, last_m, self.config.levels)
+            shuffled = [torch.randperm(s.num_samples, generator=generator) for generator in self.generators]
+            yield from torch.stack(shuffled).chunk(s.num_minibatches, 1)
 
-    def evaluate(self, episodes: int, watch: Callable[[VecEnv], None] | None = None) -> dict[str, float]:
+    def evaluate(
+        self, episodes: int, watch: Callable[[VecEnv], None] | None = None, index: int = 0
+    ) -> dict[str, float]:
         """See :class:`kpg_fast.trainer.Trainer`."""
-        return self.evaluation.play(episodes, self.player, watch)
+        return self.evaluations[index].play(episodes, lambda envs: self.player(envs, index), watch)
 
-    def player(self, num_envs: int) -> Actor:
+    def player(self, num_envs: int, index: int = 0) -> Actor:
         """See :class:`kpg_fast.trainer.Trainer`."""
-        player = Actor(self.actor.network, self.actor.learner, self.actor.num_agents, self.config.seed)
-        player.begin(num_envs)
-        return player
+        return self.actor.of_seed(index, num_envs)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """See :class:`kpg_fast.trainer.Trainer`."""
-        tensors = {f"env/{name}": torch.as_tensor(value) for name, value in self.env.state_dict().items()}
+    def tensors(self, index: int = 0) -> dict[str, Tensor]:
+        """See :class:`kpg_fast.trainer.Trainer`; those of one seed, as a run of that seed alone would have them."""
+        state = self.parts[index].state_dict()
+        tensors = {f"env/{name}": torch.as_tensor(value) for name, value in state.items()}
         for name, part in (("actor", self.actor), ("critic", self.critic)):
-            tensors |= {f"{name}/{slot}": value for slot, value in part.learner.tensors().items()}
-            tensors[f"{name}/hidden"] = part.hidden
+            sets = part.sets_of(index)
+            tensors |= {f"{name}/{slot}": value[sets] for slot, value in part.learner.tensors().items()}
+            tensors[f"{name}/hidden"] = part.hidden[sets]
         if self.critic.norm is not None:
-            tensors["critic/norm"] = self.critic.norm.statistics
-        tensors["generator"] = self.generator.get_state()
-        return tensors | self.rollout.tensors() | self.episodes.tensors()
+            tensors["critic/norm"] = self.critic.norm.statistics[index]
+        tensors["generator"] = self.generators[index].get_state()
+        return tensors | self.rollout.tensors(self._envs(index)) | self.episodes[index].tensors()
 
     def counters(self) -> dict[str, Any]:
         """See :class:`kpg_fast.trainer.Trainer`."""
@@ -150,20 +186,12 @@ class KMappoTrainer:
             "critic_steps": self.critic.learner.steps,
         }
 
-    def restore(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
-        """See :class:`kpg_fast.trainer.Trainer`."""
-        mine = self.tensors()
-        for name in sorted(mine.keys() | tensors.keys()):
-            if name not in tensors or name not in mine:
-                where = "missing from" if name not in tensors else "unknown to"
-                raise UsageError(f"{name} is {where} the {'checkpoint' if name not in tensors else 'run'}")
-            if mine[name].shape != tensors[name].shape:
-                raise UsageError(
-                    f"{name} has shape {tuple(tensors[name].shape)} in the checkpoint; this run needs "
-                    f"{tuple(mine[name].shape)}"
-                )
-        self.env.load_state_dict({n[4:]: t.numpy() for n, t in tensors.items() if n.startswith("env/")})
-        self.generator.set_state(tensors["generator"])
+    def restore(self, tensors: dict[str, Tensor], counters: dict[str, Any], index: int = 0) -> None:
+        """See :class:`kpg_fast.trainer.Trainer`; all seeds must be restored, with the same counters."""
+        mine = self.tensors(index)
+        _check_fit(mine, tensors)
+        self.parts[index].load_state_dict({n[4:]: t.numpy() for n, t in tensors.items() if n.startswith("env/")})
+        self.generators[index].set_state(tensors["generator"])
         for name, target in mine.items():
             if not name.startswith("env/") and name != "generator":
                 target.copy_(tensors[name])
@@ -174,24 +202,18 @@ class KMappoTrainer:
     def close(self) -> None:
         """Release the environments."""
         self.env.close()
-        self.evaluation.close()
+        for evaluation in self.evaluations:
+            evaluation.close()
 
 
-def _explained_variance(whole: Minibatch) -> float:
-    valid = whole.data.valid
-    variance = whole.returns[valid].var()
-    # the advantage is what the value left of the return
-    return float("nan") if variance == 0 else float(1 - whole.advantage[valid].var() / variance)
-
-
-def _level_metrics(metrics: dict[str, float], log_m: Tensor | None, levels: int) -> dict[str, float]:
-    """The contraction ratio (the largest Delta_{k+1} / Delta_k) and quantiles of the last minibatch's M_i."""
-    result = {}
-    deltas = [metrics[f"delta/{k}"] for k in range(1, levels + 1)]
-    ratios = [after / before for before, after in pairwise(deltas) if before > 0]
-    if ratios:
-        result["contraction_ratio"] = max(ratios)
-    if log_m is not None:
-        quantiles = torch.quantile(log_m.float().flatten(), torch.tensor(_M_QUANTILES)).exp()
-        result |= {f"m/q{int(100 * q):02d}": float(v) for q, v in zip(_M_QUANTILES, quantiles, strict=True)}
-    return result
+def _check_fit(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    """Raise ``UsageError`` for the first name or shape in which a checkpoint differs from what a run needs."""
+    for name in sorted(mine.keys() | theirs.keys()):
+        if name not in theirs or name not in mine:
+            where = "missing from" if name not in theirs else "unknown to"
+            raise UsageError(f"{name} is {where} the {'checkpoint' if name not in theirs else 'run'}")
+        if mine[name].shape != theirs[name].shape:
+            raise UsageError(
+                f"{name} has shape {tuple(theirs[name].shape)} in the checkpoint; this run needs "
+                f"{tuple(mine[name].shape)}"
+            )

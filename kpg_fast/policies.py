@@ -1,5 +1,7 @@
 """Actors and critic of K-MAPPO: networks with parameters, and the recurrent state they are in."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -8,75 +10,128 @@ from kpg_fast.minibatch import per_env
 from kpg_fast.networks.actor_critic import Network, Trace
 from kpg_fast.networks.value_norm import ValueNorm
 from kpg_fast.rollout import Rollout
+from kpg_fast.seeds import split
 from kpg_fast.store.learner import Learner
 
 _ACTIONS = 2**31  # stream of the draws; SMAX's own under the same seed have their clock there, which never gets so far
 
 
 class Actor:
-    """The policies of all agents: one shared network or one each, with their recurrent state."""
+    """The policies of all agents, one shared network or one each, with their recurrent state; S seeds side by side.
 
-    def __init__(self, network: Network, learner: Learner, num_agents: int, seed: int) -> None:
-        self.network, self.learner, self.num_agents, self.seed = network, learner, num_agents, seed
-        self.shared = learner.groups == 1
+    Args:
+        network: of one agent.
+        learner: the parameters, G = S or S * N sets.
+        num_agents: N.
+        seeds: of the draws; each has as many environments.
+        theta: other parameters than the learner's to act with.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        learner: Learner,
+        num_agents: int,
+        seeds: Sequence[int],
+        theta: dict[str, Tensor] | None = None,
+    ) -> None:
+        self.network, self.learner, self.num_agents, self.seeds = network, learner, num_agents, tuple(seeds)
+        self.theta = learner.theta if theta is None else theta
+        self.groups = len(self.theta["out.b"])
+        self.shared = self.groups == len(seeds)
         self.hidden = torch.empty(0)
 
     def begin(self, num_envs: int) -> None:
-        """Forget the past of ``num_envs`` environments."""
-        rows = num_envs * self.num_agents // self.learner.groups
-        self.hidden = self.network.hidden_state(self.learner.groups, rows, self.learner.dtype)
+        """Forget the past of ``num_envs`` environments, all seeds together."""
+        seeds, device = len(self.seeds), self.theta["out.b"].device
+        rows = num_envs * self.num_agents // self.groups
+        self.hidden = self.network.hidden_state(self.groups, rows, self.learner.dtype, device)
+        self.start = torch.empty_like(self.hidden)
+        each = torch.arange(num_envs // seeds * self.num_agents, device=device).view(-1, self.num_agents)
+        self.rows = each.repeat(seeds, 1)  # [S * E, N]: who draws, by each seed's own count
+        self.row_seeds = torch.tensor(self.seeds, device=device).repeat_interleave(num_envs // seeds)[:, None]
+
+    def of_seed(self, index: int, num_envs: int) -> "Actor":
+        """The policies of one seed, which see what is learned, at the beginning of ``num_envs`` episodes on the CPU."""
+        sets = self.sets_of(index)
+        theta = {name: value[sets].cpu() for name, value in self.theta.items()}
+        player = Actor(self.network, self.learner, self.num_agents, self.seeds[index : index + 1], theta)
+        player.begin(num_envs)
+        return player
+
+    def initialise(self, index: int, generator: torch.Generator) -> None:
+        """Draw the initial parameters of a seed."""
+        sets = self.sets_of(index)
+        self.network.initialise({name: value[sets] for name, value in self.theta.items()}, generator)
+
+    def sets_of(self, index: int) -> slice:
+        """The parameter sets of a seed."""
+        each = self.groups // len(self.seeds)
+        return slice(index * each, (index + 1) * each)
+
+    def per_env(self, hidden: Tensor) -> Tensor:
+        """Hidden states [G, R, H] as [S, g, E, R / E, H]."""
+        return split(per_env(hidden, self.num_agents if self.shared else 1), 0, len(self.seeds))
 
     def logits(
         self, p: dict[str, Tensor], obs: Tensor, hidden: Tensor, reset: Tensor, trace: Trace | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Logits [T, E, N, A] of observations [T, E, N, O], and the hidden states [G, T, R, H]."""
-        rows = obs[None] if self.shared else obs.permute(2, 0, 1, 3).unsqueeze(3)
-        y, hidden = self.network(p, rows, hidden, reset, trace=trace)
+        """Logits [S, T, E, N, A] of observations [S, T, E, N, O], and the hidden states [G, T, R, H].
+
+        Args:
+            p: parameters.
+            obs: observations.
+            hidden: [G, R, H] or split as :meth:`per_env` splits it.
+            reset: [S, T, E].
+            trace: see :class:`kpg_fast.networks.actor_critic.Network`.
+        """
+        rows = obs if self.shared else obs.permute(0, 3, 1, 2, 4).flatten(0, 1).unsqueeze(3)
+        if not self.shared and len(reset) > 1:
+            reset = reset.repeat_interleave(self.num_agents, 0)
+        y, hidden = self.network(p, rows, _joined(hidden), reset, trace=trace)
         return self._per_agent(y), hidden
 
     def logit_difference(self, p_k: dict[str, Tensor], trace: Trace, shape: torch.Size) -> Tensor:
-        """How the logits [T, E, N, A] change from the parameters the trace was taken at (theta) to ``p_k``."""
-        d = self.network.difference(self.learner.theta, p_k, trace)
-        steps, envs, _, actions = shape
+        """How the logits [S, T, E, N, A] change from the parameters the trace was taken at (theta) to ``p_k``."""
+        d = self.network.difference(self.theta, p_k, trace)
+        _, steps, envs, _, actions = shape
         return self._per_agent(d.view(len(d), steps, envs, -1, actions))
 
     def _per_agent(self, y: Tensor) -> Tensor:
-        """[G, T, E, R / E, A] as [T, E, N, A]."""
-        return y[0] if self.shared else y.squeeze(3).permute(1, 2, 0, 3)
+        """[G, T, E, R / E, A] as [S, T, E, N, A]."""
+        return y if self.shared else split(y.squeeze(3), 0, len(self.seeds)).permute(0, 2, 3, 1, 4)
 
     @torch.no_grad()
     def act(
-        self, obs: Tensor, avail_actions: Tensor, reset: Tensor, counter: int, greedy: bool = False
+        self, obs: Tensor, avail_actions: Tensor, reset: Tensor, counter: int | Tensor, greedy: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """See :class:`kpg_fast.rollout.Policy`."""
-        obs = obs.to(self.learner.dtype)
-        logits, hidden = self.logits(self.learner.theta, obs[None], self.hidden, reset[None])
+        """See :class:`kpg_fast.rollout.Policy`; ``counter`` may lie on the device."""
+        seeds = len(self.seeds)
+        obs, reset = (split(x, 0, seeds)[:, None] for x in (obs.to(self.learner.dtype), reset))
+        logits, hidden = self.logits(self.theta, obs, self.hidden, reset)
         if self.network.recurrent:
             self.hidden = hidden[:, 0]
-        rows = torch.arange(obs.shape[0] * self.num_agents).view(obs.shape[:2])
-        return sample(logits[0], avail_actions, self.seed, rows, counter, stream=_ACTIONS, greedy=greedy)
+        logits = logits[:, 0].flatten(0, 1)
+        return sample(logits, avail_actions, self.row_seeds, self.rows, counter, stream=_ACTIONS, greedy=greedy)
 
     @torch.no_grad()
     def act_for(
         self, envs: Tensor, obs: Tensor, avail_actions: Tensor, reset: Tensor, counter: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """See :class:`kpg_fast.rollout.Sampler`."""
-        rows = self.num_agents // self.learner.groups
-        hidden = per_env(self.hidden, rows)[:, envs].flatten(1, 2)
-        logits, after = self.logits(self.learner.theta, obs.to(self.learner.dtype)[None], hidden, reset[None])
+        """See :class:`kpg_fast.rollout.Sampler`; for a single seed."""
+        hidden = self.per_env(self.hidden)[:, :, envs]
+        logits, after = self.logits(self.theta, obs.to(self.learner.dtype)[None, None], hidden, reset[None, None])
         if self.network.recurrent:
-            self.hidden = self.hidden.clone()  # an update may still need the one it began with
-            per_env(self.hidden, rows)[:, envs] = per_env(after[:, 0], rows)
-        agents = envs[:, None] * self.num_agents + torch.arange(self.num_agents)
-        return sample(logits[0], avail_actions, self.seed, agents, counter[:, None], stream=_ACTIONS)
+            self.per_env(self.hidden)[:, :, envs] = self.per_env(after[:, 0])
+        return sample(logits[0, 0], avail_actions, self.seeds[0], self.rows[envs], counter[:, None], stream=_ACTIONS)
 
 
 class Critic:
-    """One value function of the state and the agent's id, for all agents.
+    """One value function of the state and the agent's id for all agents of a seed; S seeds side by side.
 
     Args:
         network: of the state and the id.
-        learner: its parameters.
+        learner: its parameters, a set a seed.
         num_agents: N.
         death_mask: show it zeros in place of the state where the agent is dead.
         norm: in whose units the network's values are; None: in those of the returns.
@@ -95,34 +150,60 @@ class Critic:
         self.hidden = torch.empty(0)
 
     def begin(self, num_envs: int) -> None:
-        """Forget the past of ``num_envs`` environments."""
-        self.hidden = self.network.hidden_state(1, num_envs * self.num_agents, self.learner.dtype)
+        """Forget the past of ``num_envs`` environments, all seeds together."""
+        seeds, device = self.learner.groups, self.learner.theta["out.b"].device
+        self.hidden = self.network.hidden_state(seeds, num_envs // seeds * self.num_agents, self.learner.dtype, device)
+        self.start = torch.empty_like(self.hidden)
+
+    def initialise(self, index: int, generator: torch.Generator) -> None:
+        """Draw the initial parameters of a seed."""
+        sets = self.sets_of(index)
+        self.network.initialise({name: value[sets] for name, value in self.learner.theta.items()}, generator)
+
+    def sets_of(self, index: int) -> slice:
+        """The parameter set of a seed."""
+        return slice(index, index + 1)
+
+    def per_env(self, hidden: Tensor) -> Tensor:
+        """Hidden states [S, E * N, H] as [S, 1, E, N, H]."""
+        return split(per_env(hidden, self.num_agents), 0, self.learner.groups)
 
     def values(
         self, p: dict[str, Tensor], state: Tensor, hidden: Tensor, reset: Tensor, alive: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Values [T, E, N] of states [T, E, S] with alive [T, E, N], and the hidden states [1, T, E * N, H]."""
-        y, hidden = self.network(p, state[None, :, :, None], hidden, reset, alive if self.death_mask else None)
-        return y[0, ..., 0], hidden
+        """Values [S, T, E, N] of states [S, T, E, Z] with alive [S, T, E, N], and the hidden states [S, T, E * N, H];
+        ``hidden`` and ``reset`` as of :meth:`Actor.logits`.
+        """
+        present = alive if self.death_mask else None
+        y, hidden = self.network(p, state.unsqueeze(3), _joined(hidden), reset, present)
+        return y[..., 0], hidden
 
     @torch.no_grad()
     def evaluate(self, rollout: Rollout) -> tuple[Tensor, Tensor, Tensor]:
-        """Values [T+1, E, N] along a rollout, those of the last states of truncated episodes [T, E, N] (else 0), and
-        the hidden states [1, T+1, E * N, H].
+        """Values [S, T+1, E, N] along a rollout by seed, those of the last states of truncated episodes [S, T, E, N]
+        (else 0), and the hidden states [S, T+1, E * N, H].
         """
         dtype = self.learner.dtype
         state, reset, alive = rollout.state.to(dtype), rollout.reset, rollout.alive
         values, hidden = self.values(self.learner.theta, state, self.hidden, reset, alive)
-        last = torch.zeros_like(values[:-1])
-        t, e = rollout.truncated.nonzero(as_tuple=True)
-        if len(t):
-            state = rollout.last_state[t, e].to(dtype)[None]
-            at = self.network.hidden_state(1, len(t) * self.num_agents, dtype)
+        last = torch.zeros_like(values[:, :-1])
+        for index, truncated in enumerate(rollout.truncated):
+            t, e = truncated.nonzero(as_tuple=True)
+            if not len(t):
+                continue
+            at = torch.empty(0)
             if self.network.recurrent:
-                at = per_env(hidden[0], self.num_agents)[t, e].flatten(0, 1)[None]
-            goes_on = torch.zeros(1, len(t), dtype=torch.bool)
+                at = per_env(hidden[index], self.num_agents)[t, e].flatten(0, 1)[None]
+            theta = {name: value[index : index + 1] for name, value in self.learner.theta.items()}
+            goes_on = torch.zeros(1, 1, len(t), dtype=torch.bool)
+            ended, living = rollout.last_state[index, t, e].to(dtype)[None, None], alive[index, t, e][None, None]
             # who has died in the last step is not told
-            last[t, e] = self.values(self.learner.theta, state, at, goes_on, alive[t, e][None])[0][0]
+            last[index, t, e] = self.values(theta, ended, at, goes_on, living)[0][0, 0]
         if self.network.recurrent:
             self.hidden = hidden[:, -2].clone()  # the state after step T is entered again by the next rollout
         return values, last, hidden
+
+
+def _joined(hidden: Tensor) -> Tensor:
+    """Hidden states [S, g, E, R / E, H] as [G, R, H]; others as they are."""
+    return hidden.flatten(2, 3).flatten(0, 1) if hidden.dim() == 5 else hidden

@@ -1,19 +1,24 @@
 """T steps of E environments with the current policy, kept in preallocated memory.
 
-Axes are [T, E, N, ...] everywhere; arrays with one more step in front end with what the next rollout begins with.
+Axes are [T, E, N, ...]; arrays with one more step in front end with what the next rollout begins with. Where S seeds
+are trained as one batch, their environments lie side by side, seed by seed, and the learner sees [S, T, E / S, N, ...]
+(:meth:`Rollout.by_seed`).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields, replace
 from itertools import count
-from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kpg_fast.envs import EnvSpec, StepArrays, UnevenVecEnv, VecEnv
+from kpg_fast.seeds import by_seed, take
+from kpg_fast.stopwatch import Stopwatch
+
+Record = TypeVar("Record")
 
 
 class Policy(Protocol):
@@ -104,41 +109,41 @@ class Rollout:
             getattr(self, name)[-1].copy_(torch.from_numpy(getattr(first, name)))
         self.reset[-1].fill_(True)
 
-    def collect(self, env: VecEnv, policy: Sampler, counter: int) -> dict[str, float]:
-        """Fill the memory; returns the seconds spent in the environment and in the policy.
+    def collect(self, env: VecEnv, policy: Sampler, counter: int, watch: Stopwatch | None = None) -> None:
+        """Fill the memory.
 
         Args:
+            env: where the last rollout has left it.
+            policy: whose actions are taken.
             counter: steps taken since the run began; with the seed it determines every random number.
+            watch: takes the seconds spent in the environment and in the policy.
         """
         for name in _SEEN:
             memory = getattr(self, name)
             memory[0].copy_(memory[-1])
-        spent = {"time/env": 0.0, "time/policy": 0.0}
+        watch = watch or Stopwatch()
+        watch.start()
         if isinstance(env, UnevenVecEnv) and env.uneven:
-            self._collect_ready(env, policy, counter, spent)
+            self._collect_ready(env, policy, counter, watch)
         else:
-            self._collect_together(env, policy, counter, spent)
+            self._collect_together(env, policy, counter, watch)
         self._drop_lost()
-        return spent
 
-    def _collect_together(self, env: VecEnv, policy: Sampler, counter: int, spent: dict[str, float]) -> None:
+    def _collect_together(self, env: VecEnv, policy: Sampler, counter: int, watch: Stopwatch) -> None:
         for t, out in enumerate(self.steps):
-            start = perf_counter()
             action, log_prob = policy.act(self.obs[t], self.avail_actions[t], self.reset[t], counter + t)
             self.action[t], self.log_prob[t] = action, log_prob
-            chosen = perf_counter()
+            watch.lap("policy")
             env.step(self.action[t].numpy(), out)
             torch.logical_or(self.terminated[t], self.truncated[t], out=self.reset[t + 1])
-            spent["time/policy"] += chosen - start
-            spent["time/env"] += perf_counter() - chosen
+            watch.lap("env")
 
-    def _collect_ready(self, env: UnevenVecEnv, policy: Sampler, counter: int, spent: dict[str, float]) -> None:
+    def _collect_ready(self, env: UnevenVecEnv, policy: Sampler, counter: int, watch: Stopwatch) -> None:
         """Every environment goes on as soon as it can; the same numbers come out, since each has its own."""
         steps, envs = self.reward.shape
         taken, out = np.zeros(envs, np.int64), StepArrays.empty(env.spec)
         ready, running = np.arange(envs), 0
         while True:
-            start = perf_counter()
             going = torch.from_numpy(ready[taken[ready] < steps])
             if len(going):
                 at = torch.from_numpy(taken)[going]
@@ -147,8 +152,7 @@ class Rollout:
                 self.action[at, going], self.log_prob[at, going] = action, log_prob.to(self.log_prob.dtype)
                 out_action = np.zeros(self.action.shape[1:], np.int32)
                 out_action[going] = self.action[at, going].numpy()
-            chosen = perf_counter()
-            spent["time/policy"] += chosen - start
+            watch.lap("policy")
             if len(going):
                 env.send(out_action, going.numpy())
                 running += len(going)
@@ -159,7 +163,7 @@ class Rollout:
             rows = torch.from_numpy(ready)
             self._keep(out, torch.from_numpy(taken)[rows], rows)
             taken[ready] += 1
-            spent["time/env"] += perf_counter() - chosen
+            watch.lap("env")
 
     def _keep(self, out: StepArrays, at: Tensor, rows: Tensor) -> None:
         """Write what ``rows`` reported to their step ``at``."""
@@ -178,27 +182,29 @@ class Rollout:
             lost = ~self.valid[t] | (lost & ~over[t])
             self.valid[t] &= ~lost
 
-    def tensors(self) -> dict[str, Tensor]:
-        """What the next rollout begins with."""
-        return {f"rollout/{name}": getattr(self, name)[-1] for name in _SEEN}
+    def tensors(self, envs: slice) -> dict[str, Tensor]:
+        """What the next rollout of some environments begins with."""
+        return {f"rollout/{name}": getattr(self, name)[-1, envs] for name in _SEEN}
 
-    def select(self, envs: Tensor, dtype: torch.dtype) -> "Rollout":
-        """The given environments alone, copied, with real numbers in ``dtype``."""
-        chosen: dict[str, Any] = {}
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if isinstance(value, Tensor):
-                part = value.index_select(1, envs)
-                chosen[f.name] = part.to(dtype) if part.is_floating_point() else part
-        return Rollout(**chosen)
+    def by_seed(self, seeds: int) -> "Rollout":
+        """The memory as the learner sees it: views [S, T, E / S, ...]."""
+        return map_tensors(self, lambda x: by_seed(x, seeds))
 
-    def stretches(self, length: int) -> "Rollout":
-        """Stretches of ``length`` steps (a divisor of T) as if each were an environment; number c * E + e is the
-        environment e's c-th.
-        """
-        names = [f.name for f in fields(self) if f.name != "steps"]
-        parts: dict[str, Any] = {name: stretches(getattr(self, name), length) for name in names}
-        return Rollout(**parts)
+    def select(self, samples: Tensor, dtype: torch.dtype) -> "Rollout":
+        """The given samples [S, B] of a rollout by seed alone, copied, with real numbers in ``dtype``."""
+
+        def chosen(x: Tensor) -> Tensor:
+            part = take(x, samples)
+            return part.to(dtype) if part.is_floating_point() else part
+
+        return map_tensors(self, chosen)
+
+
+def map_tensors(record: Record, f: Callable[[Tensor], Tensor]) -> Record:
+    """The same dataclass with ``f`` of its tensors; of a rollout without where steps are written."""
+    values = {g.name: getattr(record, g.name) for g in fields(record)}  # type: ignore[arg-type]
+    changed: dict[str, Any] = {name: f(value) for name, value in values.items() if isinstance(value, Tensor)}
+    return replace(record, **changed | ({"steps": []} if "steps" in values else {}))  # type: ignore[type-var]
 
 
 def enough(running: int, envs: int) -> int:
@@ -207,10 +213,12 @@ def enough(running: int, envs: int) -> int:
 
 
 def stretches(x: Tensor, length: int) -> Tensor:
-    """[T, E, ...] -> [length, T / length * E, ...]; a tensor with T + 1 steps gives stretches of length + 1."""
-    count, more = divmod(len(x), length)
-    index = torch.arange(length + more)[:, None] + torch.arange(0, count * length, length)
-    return x[index].flatten(1, 2)
+    """[S, T, E, ...] -> [S, length, T / length * E, ...]; with T + 1 steps it gives stretches of length + 1. Number
+    c * E + e is the environment e's c-th.
+    """
+    count, more = divmod(x.shape[1], length)
+    steps = torch.arange(length + more, device=x.device)[:, None]
+    return x[:, steps + torch.arange(0, count * length, length, device=x.device)].flatten(2, 3)
 
 
 @dataclass
@@ -226,9 +234,9 @@ class EpisodeTracker:
         """Begin at the start of an episode everywhere."""
         return cls(np.zeros(num_envs), np.zeros(num_envs, np.int64), np.zeros(num_envs, np.bool_))
 
-    def follow(self, rollout: Rollout) -> dict[str, float]:
-        """Add a rollout; returns the means over the episodes that ended in it (none: only ``episodes``)."""
-        return summarise([self.step(out) for out in rollout.steps])
+    def follow(self, steps: Iterable[StepArrays]) -> dict[str, float]:
+        """Add a rollout's steps; returns the means over the episodes that ended in it (none: only ``episodes``)."""
+        return summarise([self.step(out) for out in steps])
 
     def step(
         self, out: StepArrays, counted: np.ndarray | bool = True, envs: np.ndarray | slice = slice(None)

@@ -1,12 +1,14 @@
 """K-MAPPO once more, as plainly as possible: modules, deep copies, one agent after another, restore after each level.
 
-It shares no code with the package. Fed with the package's rollouts, it must arrive at the same parameters.
+It shares no formula with the package. Fed with the package's rollouts, it must arrive at the same parameters.
 """
 
 import copy
 
 import torch
 from torch import Tensor, nn
+
+from kpg_fast.rollout import map_tensors
 
 
 class NaiveNetwork(nn.Module):
@@ -185,7 +187,7 @@ class NaiveMappo:
                 self.update_chunks(data, starts, critic_hidden, [value, advantage, returns], samples)
             return
         for envs in minibatches:
-            part = data.select(envs, torch.float64)
+            part = map_tensors(data, lambda x, envs=envs: x[:, envs])
             parts = [x[:, envs] for x in (value, advantage, returns)]
             self.update_minibatch(part, hidden[envs], critic_hidden[envs], *parts)
 

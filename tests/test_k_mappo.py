@@ -5,6 +5,7 @@ import torch
 
 from kpg_fast.config import Config
 from kpg_fast.k_mappo_trainer import KMappoTrainer
+from kpg_fast.rollout import map_tensors
 from kpg_fast.store.drift import DriftError
 from tests.naive_mappo import NaiveMappo
 
@@ -29,7 +30,7 @@ def follow(trainer: KMappoTrainer, updates: int) -> NaiveMappo:
 
     for _ in range(updates):
         hidden, critic_hidden = per_env(trainer.actor.hidden), per_env(trainer.critic.hidden)
-        shuffle = copy.deepcopy(trainer.generator.get_state())
+        shuffle = copy.deepcopy(trainer.generators[0].get_state())
         done = trainer.updates
         trainer.update()
         generator = torch.Generator()
@@ -39,7 +40,7 @@ def follow(trainer: KMappoTrainer, updates: int) -> NaiveMappo:
             for _ in range(s.num_epochs)
             for part in torch.randperm(s.num_samples, generator=generator).chunk(s.num_minibatches)
         ]
-        data = trainer.rollout.select(torch.arange(s.num_envs), torch.float64)
+        data = map_tensors(trainer.rollout, lambda x: x.double() if x.is_floating_point() else x)
         naive.update(data, hidden, critic_hidden, minibatches, s.lr * (1 - done / trainer.num_updates))
     return naive
 
@@ -158,7 +159,7 @@ def test_float32_agrees_with_float64_after_one_update():
         value.copy_(single.actor.learner.theta[name])
     for name, value in double.critic.learner.theta.items():
         value.copy_(single.critic.learner.theta[name])
-    double.generator.set_state(single.generator.get_state())
+    double.generators[0].set_state(single.generators[0].get_state())
     assert single.update().keys() == double.update().keys()
     assert torch.equal(single.rollout.action, double.rollout.action)
     for name, value in double.actor.learner.theta.items():

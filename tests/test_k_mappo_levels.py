@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from bench.lookahead import compare, correction, next_minibatch
+from bench.lookahead import compare, correction
+from bench.update import first_minibatch
 from kpg_fast import _C
 from kpg_fast.config import Config, KMappo
 from kpg_fast.errors import UsageError
@@ -22,7 +23,7 @@ def drifted(**values):
     """A trainer in the middle of its epochs: theta is not the policy that the minibatch was collected with."""
     trainer = trainer_for(**values)
     trainer.update()
-    batch = next_minibatch(trainer)
+    batch = first_minibatch(trainer)
     for _ in range(3):
         trainer.algorithm.update_actor(batch)
     return trainer, batch
@@ -48,7 +49,7 @@ def test_the_first_minibatch_after_a_rollout_has_the_lookahead_alone():
     """No drift from the policy of the rollout yet: the correction is second order in the step, and still there."""
     trainer = trainer_for()
     trainer.update()
-    batch = next_minibatch(trainer)
+    batch = first_minibatch(trainer)
     exact = correction(trainer, batch, 2e-3, torch.float64)
     mixed = correction(trainer, batch, 2e-3, torch.float32, precision="mixed-lookahead")
     assert compare(mixed, exact).relative_error < 0.1
@@ -93,18 +94,20 @@ def test_cheaper_lookaheads_come_near_and_are_not_the_exact_one(case, values):
 
 
 def test_a_share_of_environments_is_spread_over_all():
-    mask = torch.ones(6, 8, 2, dtype=torch.bool)
+    mask = torch.ones(2, 6, 8, 2, dtype=torch.bool)
     chosen = lookahead_mask(mask, KMappo(lookahead_share=0.25))
-    assert chosen[0, :, 0].nonzero().flatten().tolist() == [3, 7]
-    assert (chosen == chosen[:1, :, :1]).all()
+    assert chosen[0, 0, :, 0].nonzero().flatten().tolist() == [3, 7]
+    assert (chosen == chosen[:1, :1, :, :1]).all()
     assert torch.equal(lookahead_mask(mask, KMappo()), mask)
-    mask[2, 3, 1] = False
-    assert not lookahead_mask(mask, KMappo(lookahead_share=0.25))[2, 3, 1]
+    mask[1, 2, 3, 1] = False
+    assert not lookahead_mask(mask, KMappo(lookahead_share=0.25))[1, 2, 3, 1]
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
 def test_windows_are_dealt_out_to_every_environment(share):
-    chosen = lookahead_mask(torch.ones(12, 8, 2, dtype=torch.bool), KMappo(lookahead_share=share, lookahead_window=3))
+    chosen = lookahead_mask(
+        torch.ones(1, 12, 8, 2, dtype=torch.bool), KMappo(lookahead_share=share, lookahead_window=3)
+    )[0]
     assert (chosen.float().mean((0, 2)) == share).all()
     assert (chosen.float().mean((1, 2)) == share).all()
     windows = chosen.view(4, 3, 8, 2)

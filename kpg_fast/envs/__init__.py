@@ -3,10 +3,11 @@
 from importlib import import_module
 from typing import Any
 
+from kpg_fast.envs.side_by_side import SideBySide
 from kpg_fast.envs.vec_env import EnvSpec, StepArrays, UnevenVecEnv, VecEnv
 from kpg_fast.errors import unknown_name
 
-__all__ = ["EnvSpec", "StepArrays", "UnevenVecEnv", "VecEnv", "families", "make"]
+__all__ = ["EnvSpec", "SideBySide", "StepArrays", "UnevenVecEnv", "VecEnv", "families", "make"]
 
 # Family -> module with `make_env(name, num_envs, seed, device, **options)` and `names()`; imported on first use, so
 # that a user of one family needs the dependencies of that family alone.

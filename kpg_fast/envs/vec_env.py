@@ -4,7 +4,7 @@ Sizes: E num_envs, N num_agents, O obs_size, S state_size, A num_actions (discre
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -82,6 +82,10 @@ class StepArrays:
             last_obs=np.zeros((e, n, spec.obs_size), np.float32),
             last_state=np.zeros((e, spec.state_size), np.float32),
         )
+
+    def part(self, envs: slice) -> "StepArrays":
+        """The same memory for some neighbouring environments alone."""
+        return StepArrays(**{f.name: getattr(self, f.name)[envs] for f in fields(self)})
 
 
 class VecEnv(Protocol):

@@ -82,8 +82,8 @@ class Network:
             p: parameters, each [G, ...].
             x: inputs [G, T, E, n, I], n = rows an environment has in each set (1 where the agents share the input).
             hidden: [G, R, H] before the first step, R = E * max(n, num_ids); unused (any shape) if not recurrent.
-            reset: [T, E] bool, true where an episode begins.
-            present: [T, E, num_ids] bool; where false, all inputs but the id are zero. None: true everywhere.
+            reset: [G, T, E] bool, or [T, E] (or [1, T, E]) for all sets; true where an episode begins.
+            present: [G, T, E, num_ids] bool; where false, all inputs but the id are zero. None: true everywhere.
             trace: filled with what :meth:`difference` starts from; float32 only.
 
         Returns:
@@ -94,7 +94,7 @@ class Network:
         y = self._embed(p, x, present, trace)
         rows = y.shape[2]
         if self.recurrent:
-            per_row = reset.repeat_interleave(rows // envs, 1)
+            per_row = (reset[0] if len(reset) == 1 and reset.dim() == 3 else reset).repeat_interleave(rows // envs, -1)
             y = self._unroll(p, y, hidden, per_row, trace)
         hiddens = y if self.recurrent else y.new_empty(0)
         flat = self._relu_layer(p, "mid", y.reshape(g, steps * rows, self.hidden), trace)
@@ -164,9 +164,9 @@ class Network:
         d = d.view(*sums.shape[:3], -1, self.hidden) + (p_k["in.id"] - p["in.id"])[:, None, None]
         return relu_difference(sums, d)
 
-    def hidden_state(self, groups: int, rows: int, dtype: torch.dtype) -> Tensor:
+    def hidden_state(self, groups: int, rows: int, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
         """Zeros [G, R, H] to begin with."""
-        return torch.zeros(groups, rows, self.hidden if self.recurrent else 0, dtype=dtype)
+        return torch.zeros(groups, rows, self.hidden if self.recurrent else 0, dtype=dtype, device=device)
 
 
 def _gru_weights(p: Parameters) -> Weights:

@@ -17,7 +17,7 @@ def test_plain_implementation_learns_the_same(levels, shared):
     batch = first_minibatch(trainer)
     for _ in range(2):
         trainer.algorithm.update(batch)
-        plain.update(batch)
+        plain.update(batch.seed(0))
     ours = PlainKMappo(trainer)  # our parameters in modules
     for mine, other in zip([*ours.actors, ours.critic], [*plain.actors, plain.critic], strict=True):
         for (name, value), reference in zip(mine.named_parameters(), other.parameters(), strict=True):

@@ -1,0 +1,82 @@
+"""What an update of K-MAPPO reports: gathered as tensors, without waiting for any, and read once at its end."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kpg_fast.kernels.k_level_surrogate import STATS
+from kpg_fast.minibatch import Minibatch
+from kpg_fast.seeds import per_seed, total
+
+_M_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+class Measured:
+    """Means over the minibatches of an update, of S seeds.
+
+    Args:
+        levels: K.
+    """
+
+    def __init__(self, levels: int) -> None:
+        self.levels, self.count = levels, 0
+        self._sums: dict[str, Tensor] = {}
+        self._log_m: Tensor | None = None
+
+    def follow(self, measured: dict[str, Tensor]) -> None:
+        """Add a minibatch's tensors [S], ``surrogate`` [S, 7] and ``log_m`` [S, T, E, N]."""
+        self._log_m = measured.pop("log_m", None)
+        self.count += 1
+        for name, value in measured.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def table(self, whole: Minibatch) -> Tensor:
+        """Everything that is to be read, float64 [S, columns]; ``whole`` is what the minibatches were parts of."""
+        columns = [value.unsqueeze(1) if value.dim() == 1 else value for value in self._sums.values()]
+        columns.append(explained_variance(whole)[:, None])
+        if self._log_m is not None:
+            columns.append(_quantiles(self._log_m.flatten(1)).exp())
+        return torch.cat([column.double() for column in columns], 1)
+
+    def metrics(self, table: list[list[float]]) -> list[dict[str, float]]:
+        """The metrics of every seed from the numbers of :meth:`table`."""
+        means = [name for key in self._sums for name in (STATS if key == "surrogate" else (key,))]
+        quantiles = [f"m/q{int(100 * q):02d}" for q in _M_QUANTILES]
+        found = []
+        for row in table:
+            own = {name: value / self.count for name, value in zip(means, row, strict=False)}
+            own["explained_variance"], *rest = row[len(means) :]
+            own |= zip(quantiles, rest, strict=False)
+            found.append(own | self._contraction(own))
+        return found
+
+    def _contraction(self, metrics: dict[str, float]) -> dict[str, float]:
+        """The largest Delta_{k+1} / Delta_k."""
+        deltas = [metrics[f"delta/{k}"] for k in range(1, self.levels + 1)]
+        ratios = [after / before for before, after in pairwise(deltas) if before > 0]
+        return {"contraction_ratio": max(ratios)} if ratios else {}
+
+
+def explained_variance(whole: Minibatch) -> Tensor:
+    """Share [S] of the returns' variance that the values explain: the advantage is what they left of the return."""
+    valid = whole.data.valid[..., None].expand_as(whole.returns)
+    returns, left = (per_seed(_variance, x, valid) for x in (whole.returns, whole.advantage))
+    return torch.where(returns == 0, math.nan, 1 - left / returns)
+
+
+def _variance(x: Tensor, counted: Tensor) -> Tensor:
+    weight = counted.double()
+    count = total(weight)
+    mean = total(x * weight) / count
+    return (total((x - mean).square() * weight) / (count - 1)).flatten()
+
+
+def _quantiles(x: Tensor) -> Tensor:
+    """Those of each row of [S, M], [S, 5], as torch.quantile interpolates, which would wait for the result."""
+    ranks = np.array(_M_QUANTILES, np.float32) * np.float32(x.shape[1] - 1)
+    ordered = x.float().sort(1).values
+    below, above = (ordered[:, rounded(ranks).astype(int).tolist()] for rounded in (np.floor, np.ceil))
+    return torch.lerp(below, above, torch.from_numpy(ranks - np.floor(ranks)).to(x.device))
