@@ -13,12 +13,10 @@ import numpy as np
 from numba import njit, prange
 
 from kpg_fast.envs.smax.compiled import Scalar, device, multiply_add
-from kpg_fast.envs.smax.lanes import anywhere, block, select, spread
+from kpg_fast.envs.smax.lanes import anywhere, bits, block, lowest_bit, select, spread
 from kpg_fast.envs.smax.layout import (
-    AIM,
     ALIVE,
     APART,
-    ARMED,
     CONTINUOUS,
     COUNT,
     DAMAGE,
@@ -36,6 +34,7 @@ from kpg_fast.envs.smax.layout import (
     NUM_ALLIES,
     NUM_ENEMIES,
     RADIUS,
+    SELF_PLAY,
     STEP,
     TICKS,
     VICTIM,
@@ -49,9 +48,10 @@ from kpg_fast.envs.smax.rules import (
     advance,
     begin_step,
     danger,
-    fires,
+    in_reach,
     near,
     overlap,
+    ready,
     reload_weapon,
     shot_damage,
     team_alive,
@@ -62,6 +62,7 @@ from kpg_fast.envs.vec_env import Array
 
 _ZERO, _HALF = np.float32(0.0), np.float32(0.5)
 _THREE_TICKS = np.float32(3.0) * DT
+_WORD = 64  # bits
 
 
 @device
@@ -91,6 +92,19 @@ def cooldown_deviation(seed: Scalar, env: Scalar, clock: Scalar, tick: Scalar, u
 
 
 @device
+def _touching(f: Array, x: Scalar, y: Scalar, limit: Scalar, begin: Scalar, end: Scalar) -> Scalar:
+    """Which of the units begin..end-1, 64 at most, may touch any of the block at (x, y); ``begin`` in the lowest bit.
+
+    Asked for all of them before any is acted on: a branch for each was mispredicted too often.
+    """
+    found = np.uint64(0)
+    for v in range(begin, end):
+        close = anywhere(near(x - f[NEXT_X, v], y - f[NEXT_Y, v], limit))
+        found |= np.uint64(close) << np.uint64(v - begin)
+    return found
+
+
+@device
 def _push_apart(f: Array, q: Array, s: Array) -> None:
     """The collision push of all units, from NEXT to the position; every unit's pushes are summed in ascending order."""
     units = s[NUM_ALLIES] + s[NUM_ENEMIES]
@@ -98,9 +112,12 @@ def _push_apart(f: Array, q: Array, s: Array) -> None:
         u = block(first)
         x, y, radius, zero = f[NEXT_X, u], f[NEXT_Y, u], f[RADIUS, u], spread(_ZERO)
         push_x, push_y, limit = zero, zero, danger(s, radius)
-        for v in range(units):
-            dx, dy = x - f[NEXT_X, v], y - f[NEXT_Y, v]
-            if anywhere(near(dx, dy, limit)):
+        for begin in range(0, units, _WORD):
+            left = _touching(f, x, y, limit, begin, min(begin + _WORD, units))
+            while left:
+                v = begin + lowest_bit(left)
+                left &= left - np.uint64(1)
+                dx, dy = x - f[NEXT_X, v], y - f[NEXT_Y, v]
                 share = overlap(dx, dy, radius + f[RADIUS, v])
                 push_x, push_y = multiply_add(dx, share, push_x), multiply_add(dy, share, push_y)
         alive = q[ALIVE, u] != 0
@@ -109,26 +126,17 @@ def _push_apart(f: Array, q: Array, s: Array) -> None:
 
 
 @device
-def _list_armed(q: Array, units: Scalar) -> Scalar:
-    """Write ARMED; returns how many there are."""
-    count = 0
-    for u in range(units):
-        q[ARMED, count] = u
-        count += (q[AIM, u] >= 0) & (q[ALIVE, u] != 0)
-    return count
-
-
-@device
-def _tick(
-    f: Array, q: Array, s: Array, armed: Scalar, seed: Scalar, env: Scalar, clock: Scalar, tick: Scalar, given: Array
-) -> None:
-    """A sixteenth of a second for all units, of which the first ``armed`` of ARMED may shoot."""
-    for i in range(armed):
-        u = q[ARMED, i]
-        if fires(f, q, u):
-            reload_weapon(f, q, u, cooldown_deviation(seed, env, clock, tick, u, given))
-            if q[VICTIM, u] >= 0:
-                f[DAMAGE, q[VICTIM, u]] += shot_damage(q, u)
+def _tick(f: Array, q: Array, s: Array, seed: Scalar, env: Scalar, clock: Scalar, tick: Scalar, given: Array) -> None:
+    """A sixteenth of a second for all units."""
+    for first in range(0, f.shape[1], LANES):
+        left = bits(ready(f, q, block(first)))
+        while left:
+            u = first + lowest_bit(left)
+            left &= left - np.uint64(1)
+            if in_reach(f, q, u):
+                reload_weapon(f, q, u, cooldown_deviation(seed, env, clock, tick, u, given))
+                if q[VICTIM, u] >= 0:
+                    f[DAMAGE, q[VICTIM, u]] += shot_damage(q, u)
     for first in range(0, f.shape[1], LANES):
         advance(f, q, s, block(first))
     _push_apart(f, q, s)
@@ -216,18 +224,18 @@ def _step_share(
         env, clock = s[FIRST_ENV] + e, c[e, COUNT]
         fe, qe, ce = f[e], q[e], c[e]
         _give_orders(fe, qe, s, numbers[e], vectors[e], scratch[1][APART], (seed, env, clock, draws[e]))
-        for u in range(units):
-            begin_step(fe, qe, u)
-        armed = _list_armed(qe, units)
+        for first_unit in range(0, fe.shape[1], LANES):
+            begin_step(fe, block(first_unit))
         for tick in range(TICKS):
-            _tick(fe, qe, s, armed, seed, env, clock, tick, deviations[e])
+            _tick(fe, qe, s, seed, env, clock, tick, deviations[e])
         over_limit = ce[STEP] + (0 if s[LIMIT_IS_TERMINAL] else 1) >= s[MAX_STEPS]
         ce[STEP] += 1
         ce[COUNT] += 1
         allies_alive, enemies_alive = team_alive(qe, 0, allies), team_alive(qe, allies, units)
         decided = not (allies_alive and enemies_alive)
-        reward[e] = team_reward(fe, qe, s, 0)
-        enemy_reward[e] = team_reward(fe, qe, s, 1)
+        reward[e] = team_reward(fe, qe, s, 0, not allies_alive, not enemies_alive)
+        if s[SELF_PLAY]:
+            enemy_reward[e] = team_reward(fe, qe, s, 1, not enemies_alive, not allies_alive)
         terminated[e] = decided or (over_limit and s[LIMIT_IS_TERMINAL] != 0)
         truncated[e] = over_limit and not terminated[e]
         won[e] = allies_alive and not enemies_alive

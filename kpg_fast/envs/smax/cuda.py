@@ -36,6 +36,7 @@ from kpg_fast.envs.smax.layout import (
     NUM_ALLIES,
     NUM_ENEMIES,
     RADIUS,
+    SELF_PLAY,
     STEP,
     TICKS,
     UNIT_FEATURES,
@@ -49,8 +50,9 @@ from kpg_fast.envs.smax.orders import order_continuous, order_discrete, order_sc
 from kpg_fast.envs.smax.rules import (
     advance,
     begin_step,
-    fires,
+    in_reach,
     overlap,
+    ready,
     reload_weapon,
     shot_damage,
     team_alive,
@@ -120,7 +122,7 @@ def _begin_episode(f, q, s, u, kinds, place, given_kinds, seed, env, clock):  # 
 def _tick(f, q, s, u, seed, env, clock, tick, given):  # type: ignore[no-untyped-def]
     """A sixteenth of a second for all units."""
     units = s[NUM_ALLIES] + s[NUM_ENEMIES]
-    if u < units and fires(f, q, u):
+    if u < units and ready(f, q, u) and in_reach(f, q, u):
         reload_weapon(f, q, u, cooldown_deviation(seed, env, clock, tick, u, given))
         if q[VICTIM, u] >= 0:
             cuda.atomic.add(f, (DAMAGE, q[VICTIM, u]), shot_damage(q, u))
@@ -175,7 +177,7 @@ def kernels(columns: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
                 order_continuous(f, q, s, u, vector[u], draws)
             else:
                 order_discrete(f, q, s, u, number[u])
-            begin_step(f, q, u)
+            begin_step(f, u)
         cuda.syncthreads()
 
     @cuda.jit(device=True)
@@ -231,7 +233,9 @@ def kernels(columns: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
         ends = not (allies_alive and enemies_alive) or (over_limit and s[LIMIT_IS_TERMINAL] != 0)
         begins = (ends or over_limit) and not s[KEEP_ENDED]
         if u == 0:
-            reward[e], enemy_reward[e] = team_reward(f, q, s, 0), team_reward(f, q, s, 1)
+            reward[e] = team_reward(f, q, s, 0, not allies_alive, not enemies_alive)
+            if s[SELF_PLAY]:
+                enemy_reward[e] = team_reward(f, q, s, 1, not enemies_alive, not allies_alive)
             terminated[e], truncated[e] = ends, over_limit and not ends
             won[e], valid[e] = allies_alive and not enemies_alive, True
             c[e, STEP] = 0 if begins else step_before + 1

@@ -96,6 +96,7 @@ class SmaxEnv:
         units = layout.padded(scenario.num_units)
         self._floats = np.zeros((num_envs, FLOAT_ROWS, units), np.float32)
         self._floats[:, [layout.NEXT_X, layout.NEXT_Y]] = layout.FAR
+        self._floats[:, layout.WAIT] = layout.DT
         self._ints = np.zeros((num_envs, INT_ROWS, units), np.int32)
         self._counters = np.zeros((num_envs, layout.COUNTERS), np.int64)
         self._games = (self._floats, self._ints, self._counters)
@@ -201,6 +202,7 @@ class SmaxEnv:
             else:
                 self._floats[:, _FLOATS[name][0], :units] = value
         self._floats[:, layout.RADIUS] = layout.UNIT_RADIUS[self._ints[:, layout.TYPE]]
+        self._floats[:, layout.PACE] = layout.SPEED[self._ints[:, layout.TYPE]] * layout.DT
 
     def state_dict(self) -> dict[str, Array]:
         """Everything an exact resume needs, as plain arrays."""

@@ -209,6 +209,34 @@ def anywhere(mask: Scalar) -> Scalar:
 
 
 @intrinsic  # type: ignore[misc]
+def _bits(typing_context: Any, mask: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.zext(builder.bitcast(arguments[0], ir.IntType(LANES)), ir.IntType(64))
+
+    return types.uint64(mask), generate
+
+
+@device
+def bits(mask: Scalar) -> Scalar:
+    """A mask as a number, the first unit of the block in its lowest bit."""
+    return _bits(mask)  # type: ignore[call-arg]
+
+
+@intrinsic  # type: ignore[misc]
+def _lowest_bit(typing_context: Any, number: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+@device
+def lowest_bit(number: Scalar) -> Scalar:
+    """The place of the lowest bit that is set in a number above 0."""
+    return _lowest_bit(number)  # type: ignore[call-arg]
+
+
+@intrinsic  # type: ignore[misc]
 def _spread_out(typing_context: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return _to_lanes(context, builder, arguments[0], signature.args[0], value)

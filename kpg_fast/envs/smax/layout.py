@@ -13,12 +13,13 @@ COOLDOWN = 3  # seconds until the weapon may fire; sinks without bound
 MOVE_X, MOVE_Y = 4, 5  # movement of the last action
 GOAL_X, GOAL_Y = 6, 7  # where the scripted enemy walks when it sees nobody; (0, 0) until its first decision
 RADIUS = 8  # of the unit's type, kept beside the positions for the collision test
-NEXT_X, NEXT_Y = 9, 10  # scratch: positions between two phases of a tick; the dead and the padding are FAR away
-DAMAGE = 11  # scratch: taken in this tick
-BEFORE = 12  # scratch: health before the step
-STRIDE_X, STRIDE_Y = 13, 14  # scratch: the way of a tick under the present order
-WAIT = 15  # scratch: what this tick takes off the cooldown, seconds
-FLOAT_ROWS = 16
+PACE = 9  # of the unit's type: map units a tick
+NEXT_X, NEXT_Y = 10, 11  # scratch: positions between two phases of a tick; the dead and the padding are FAR away
+DAMAGE = 12  # scratch: taken in this tick; 0 between two steps
+BEFORE = 13  # scratch: health before the step
+STRIDE_X, STRIDE_Y = 14, 15  # scratch: the way of a tick under the present order
+WAIT = 16  # scratch: what this tick takes off the cooldown, seconds; DT between two steps
+FLOAT_ROWS = 17
 
 # int32 rows
 TYPE = 0
@@ -27,8 +28,7 @@ ATTACK = 2  # last attack action (>= 5), or 0
 SLOT = 3  # the scripted enemy's last target as a slot, or -1
 AIM = 4  # scratch: the unit whose distance decides whether the shot can be fired, or -1
 VICTIM = 5  # scratch: the unit that takes the damage, or -1
-ARMED = 6  # scratch: the living units that are told to shoot in this step, in ascending order
-INT_ROWS = 7
+INT_ROWS = 6
 
 # What one unit sees of the others: offsets over its sight, and the distance, FAR if dead
 OFFSET_X, OFFSET_Y, APART = 0, 1, 2

@@ -67,44 +67,24 @@ def order_move(f: Array, q: Array, u: Scalar, x: Scalar, y: Scalar) -> None:
 
 
 @device
-def order_attack(f: Array, q: Array, s: Array, u: Scalar, action: Scalar) -> None:
-    """Order unit u to stand and shoot at slot ``action - 5``.
+def order_discrete(f: Array, q: Array, s: Array, u: Scalar, action: Scalar) -> None:
+    """Order by number: 0 north, 1 east, 2 south, 3 west, 4 stop, 5 + k stand and shoot at slot k.
 
     An ally's slots are the enemies in ascending order, an enemy's are the allies in descending order. A slot that
-    does not exist aims at a bystander (the unit at which JaxMARL's indexing ends up) and harms nobody.
+    does not exist aims at a bystander (the unit at which JaxMARL's indexing ends up) and harms nobody. Written without
+    branches: what a learner does cannot be foretold, by the processor neither.
     """
     allies, units = s[NUM_ALLIES], s[NUM_ALLIES] + s[NUM_ENEMIES]
+    attacks = action >= FIRST_ATTACK
     slot = action - FIRST_ATTACK
-    if u < allies:
-        aim = allies + slot
-        real = aim < units
-        aim = min(aim, units - 1)
-    else:
-        aim = allies - 1 - slot
-        real = aim >= 0
-        if aim < 0:
-            aim = max(aim + units, 0)
-    f[MOVE_X, u], f[MOVE_Y, u] = _ZERO, _ZERO
-    q[ATTACK, u] = action
-    q[AIM, u] = aim
-    q[VICTIM, u] = aim if real else -1
-
-
-@device
-def order_discrete(f: Array, q: Array, s: Array, u: Scalar, action: Scalar) -> None:
-    """Order by number: 0 north, 1 east, 2 south, 3 west, 4 stop, 5 + k attack slot k."""
-    if action >= FIRST_ATTACK:
-        order_attack(f, q, s, u, action)
-    elif action == 0:
-        order_move(f, q, u, _ZERO, _ONE)
-    elif action == 1:
-        order_move(f, q, u, _ONE, _ZERO)
-    elif action == 2:
-        order_move(f, q, u, _ZERO, -_ONE)
-    elif action == 3:
-        order_move(f, q, u, -_ONE, _ZERO)
-    else:
-        order_move(f, q, u, _ZERO, _ZERO)
+    aim = select(u < allies, allies + slot, allies - 1 - slot)
+    real = attacks & (aim >= 0) & (aim < units)
+    bystander = select(aim < 0, max(aim + units, 0), units - 1)
+    f[MOVE_X, u] = np.float32(action == 1) - np.float32(action == 3)
+    f[MOVE_Y, u] = np.float32(action == 0) - np.float32(action == 2)
+    q[ATTACK, u] = select(attacks, action, 0)
+    q[AIM, u] = select(attacks, select(real, aim, bystander), -1)
+    q[VICTIM, u] = select(real, aim, -1)
 
 
 @device
@@ -129,7 +109,7 @@ def order_continuous(f: Array, q: Array, s: Array, u: Scalar, action: Array, dra
     if _happens(new_target, draw(u, draws, FOR_CONTINUOUS, 1)):
         action_number = FIRST_ATTACK + _closest_slot(f, s, u, f[X, u] + x, f[Y, u] + y)
     if action_number >= FIRST_ATTACK:
-        order_attack(f, q, s, u, action_number)
+        order_discrete(f, q, s, u, action_number)
     else:
         order_move(f, q, u, _ZERO, _ZERO)
 
@@ -198,7 +178,7 @@ def order_script(f: Array, q: Array, s: Array, u: Scalar, spotted: Array, draws:
     if f[GOAL_X, u] == _ZERO and f[GOAL_Y, u] == _ZERO:
         f[GOAL_X, u], f[GOAL_Y, u] = _CENTRE - (x - _CENTRE), _CENTRE - (y - _CENTRE)
     if shootable > 0 and s[ENEMY_SHOOTS]:
-        order_attack(f, q, s, u, FIRST_ATTACK + q[SLOT, u])
+        order_discrete(f, q, s, u, FIRST_ATTACK + q[SLOT, u])
         return
     goal_x, goal_y = f[GOAL_X, u], f[GOAL_Y, u]
     if visible > 0:
@@ -217,17 +197,14 @@ def _pick_slot(spotted: Array, allies: Scalar, count: Scalar, reach: Scalar, dra
     """
     share = _ONE / np.float32(count)
     total = _ZERO
-    for _ in range(count):
-        total += share
-    threshold = total * (_ONE - drawn)
-    cumulative, last = _ZERO, 0
     for slot in range(allies):
-        if spotted[allies - 1 - slot] < reach:
-            cumulative += share
-            last = slot
-        if cumulative >= threshold:
-            return slot
-    return last
+        total += select(spotted[allies - 1 - slot] < reach, share, _ZERO)
+    threshold = total * (_ONE - drawn)
+    cumulative, passed = _ZERO, 0
+    for slot in range(allies):  # to the end: where it stops cannot be foretold
+        cumulative += select(spotted[allies - 1 - slot] < reach, share, _ZERO)
+        passed += cumulative < threshold
+    return passed
 
 
 @device

@@ -31,9 +31,9 @@ from kpg_fast.envs.smax.layout import (
     NEXT_Y,
     NUM_ALLIES,
     NUM_ENEMIES,
+    PACE,
     RELOAD,
     SELF_PLAY_REWARD,
-    SPEED,
     STRIDE_X,
     STRIDE_Y,
     TYPE,
@@ -66,23 +66,24 @@ def distance(f: Array, u: Scalar, v: Scalar) -> Scalar:
 
 
 @device
-def begin_step(f: Array, q: Array, u: Scalar) -> None:
-    """After the orders: keep the health for the reward, and what a tick of movement comes to."""
+def begin_step(f: Array, u: Scalar) -> None:
+    """After the orders: keep the health for the reward, and what a tick of movement comes to. ``u`` may be a block."""
     f[BEFORE, u] = f[HEALTH, u]
-    f[DAMAGE, u] = _ZERO
-    f[WAIT, u] = DT
-    speed = SPEED[q[TYPE, u]]
-    f[STRIDE_X, u] = f[MOVE_X, u] * speed * DT
-    f[STRIDE_Y, u] = f[MOVE_Y, u] * speed * DT
+    f[STRIDE_X, u] = f[MOVE_X, u] * f[PACE, u]
+    f[STRIDE_Y, u] = f[MOVE_Y, u] * f[PACE, u]
 
 
 @device
-def fires(f: Array, q: Array, u: Scalar) -> Scalar:
-    """Phase 1: whether unit u's shot goes off in this tick, judged by the state at its start."""
+def ready(f: Array, q: Array, u: Scalar) -> Scalar:
+    """Phase 1: whether unit u lives, is told to shoot and has its weapon loaded. ``u`` may be a block."""
+    return (q[AIM, u] >= 0) & (q[ALIVE, u] != 0) & (f[COOLDOWN, u] <= _ZERO)
+
+
+@device
+def in_reach(f: Array, q: Array, u: Scalar) -> Scalar:
+    """Phase 1: whether a unit that is ready can hit what it aims at, judged by the state at the tick's start."""
     aim = q[AIM, u]
-    if aim < 0 or not q[ALIVE, u] or f[COOLDOWN, u] > _ZERO or not q[ALIVE, aim]:
-        return False
-    return distance(f, u, aim) < ATTACK_RANGE[q[TYPE, u]]
+    return q[ALIVE, aim] != 0 and distance(f, u, aim) < ATTACK_RANGE[q[TYPE, u]]
 
 
 @device
@@ -164,13 +165,13 @@ def team_alive(q: Array, begin: Scalar, end: Scalar) -> Scalar:
 
 
 @device
-def team_reward(f: Array, q: Array, s: Array, team: Scalar) -> Scalar:
-    """The reward of team 0 (allies) or 1: the share of the opponents' health lost, and a bonus for the victory."""
+def team_reward(f: Array, q: Array, s: Array, team: Scalar, lost: Scalar, won: Scalar) -> Scalar:
+    """The reward of team 0 (allies) or 1: the share of the opponents' health lost, and a bonus for the victory.
+
+    ``lost`` and ``won``: whether nobody of the team, or of its opponents, is left.
+    """
     allies, units = s[NUM_ALLIES], s[NUM_ALLIES] + s[NUM_ENEMIES]
     begin, end = (allies, units) if team == 0 else (0, allies)
-    own_begin, own_end = (0, allies) if team == 0 else (allies, units)
-    won = not team_alive(q, begin, end)
-    lost = not team_alive(q, own_begin, own_end)
     reward = _ZERO
     if s[SELF_PLAY_REWARD]:
         if lost and not won:

@@ -10,6 +10,7 @@ from kpg_fast.envs.smax.layout import (
     ALIVE,
     ATTACK,
     COOLDOWN,
+    DT,
     FOR_SPAWN,
     FOR_SPAWN_GROUP,
     FOR_SPAWN_SHAPE,
@@ -24,10 +25,12 @@ from kpg_fast.envs.smax.layout import (
     NEXT_Y,
     NUM_ALLIES,
     NUM_TYPES,
+    PACE,
     RADIUS,
     RANDOM_POSITIONS,
     RANDOM_TYPES,
     SLOT,
+    SPEED,
     TYPE,
     UNIT_RADIUS,
 )
@@ -63,6 +66,7 @@ def settle(f: Array, q: Array, u: Scalar, kind: Scalar, x: Scalar, y: Scalar) ->
     f[NEXT_X, u], f[NEXT_Y, u] = x, y
     f[HEALTH, u] = MAX_HEALTH[kind]
     f[RADIUS, u] = UNIT_RADIUS[kind]
+    f[PACE, u] = SPEED[kind] * DT
     f[COOLDOWN, u] = _ZERO
     f[MOVE_X, u], f[MOVE_Y, u] = _ZERO, _ZERO
     f[GOAL_X, u], f[GOAL_Y, u] = _ZERO, _ZERO
