@@ -13,41 +13,22 @@ from torch import Tensor
 
 from kpg_fast.kernels.agent_embedding import cpu, ref
 from kpg_fast.kernels.layout import check_dtypes, check_shape
+from kpg_fast.kernels.registration import define_op
 
 
-@torch.library.custom_op("kpg_fast::agent_embedding", mutates_args=(), device_types="cpu")
-def _forward(x: Tensor, id: Tensor) -> Tensor:
-    return cpu.forward(x, id)
-
-
-@_forward.register_kernel("cuda")
-def _(x: Tensor, id: Tensor) -> Tensor:
-    from kpg_fast.kernels.agent_embedding import gpu  # here, because it imports Triton
-
-    return gpu.forward(x, id)
-
-
-@_forward.register_fake
-def _(x: Tensor, id: Tensor) -> Tensor:
+def _shape(x: Tensor, id: Tensor) -> Tensor:
     return x.new_empty(*x.shape[:2], *id.shape[1:])
 
 
-@torch.library.custom_op("kpg_fast::agent_embedding_backward", mutates_args=(), device_types="cpu")
-def _backward(dy: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    return cpu.backward(dy, y)
+_forward = define_op("agent_embedding", cpu.forward, _shape)
 
 
-@_backward.register_kernel("cuda")
-def _(dy: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    from kpg_fast.kernels.agent_embedding import gpu
-
-    return gpu.backward(dy, y)
-
-
-@_backward.register_fake
-def _(dy: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _backward_shapes(dy: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     sets, rows, agents, hidden = y.shape
     return y.new_empty(sets, rows, hidden), y.new_empty(sets, agents, hidden)
+
+
+_backward = define_op("agent_embedding_backward", cpu.backward, _backward_shapes)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:

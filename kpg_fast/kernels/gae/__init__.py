@@ -8,40 +8,19 @@
 A step that is not valid (a crashed game) has advantage 0 and passes nothing on to the steps before it.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from kpg_fast.kernels.gae import cpu, ref
 from kpg_fast.kernels.layout import check_dtypes
+from kpg_fast.kernels.registration import define_op
 
 
-@torch.library.custom_op("kpg_fast::gae", mutates_args=(), device_types="cpu")
-def _gae(
-    reward: Tensor,
-    value: Tensor,
-    bootstrap_value: Tensor,
-    terminated: Tensor,
-    truncated: Tensor,
-    last_value: Tensor | None,
-    valid: Tensor | None,
-    gamma: float,
-    gae_lambda: float,
-) -> tuple[Tensor, Tensor]:
-    return cpu.gae(reward, value, bootstrap_value, terminated, truncated, last_value, valid, gamma, gae_lambda)
-
-
-@_gae.register_kernel("cuda")
-def _(*args: Any) -> tuple[Tensor, Tensor]:
-    from kpg_fast.kernels.gae import gpu  # here, because it imports Triton
-
-    return gpu.gae(*args)
-
-
-@_gae.register_fake
-def _(reward: Tensor, value: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+def _shapes(reward: Tensor, value: Tensor, *_: object) -> tuple[Tensor, Tensor]:
     return value.new_empty(value.shape), value.new_empty(value.shape)
+
+
+_gae = define_op("gae", cpu.gae, _shapes)
 
 
 def gae(

@@ -27,91 +27,25 @@ from kpg_fast.kernels.layout import (
     gradient_precision,
     gradient_window,
 )
+from kpg_fast.kernels.registration import define_op
 
 
-@torch.library.custom_op("kpg_fast::gru", mutates_args=(), device_types="cpu")
-def _forward(
-    x: Tensor,
-    h0: Tensor,
-    reset: Tensor,
-    w_x: Tensor,
-    b_x: Tensor,
-    w_h: Tensor,
-    b_n: Tensor,
-    precision: str,
-    keep: bool,
-) -> tuple[Tensor, Tensor]:
-    return cpu.forward(x, h0, reset, w_x, b_x, w_h, b_n, precision, keep)
+def _shapes(x: Tensor, h0: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    hidden, keep = h0.shape[-1], rest[-1]
+    return x.new_empty(*x.shape[:-1], hidden), x.new_empty((*x.shape[:-1], 4 * hidden) if keep else (0,))
 
 
-@_forward.register_kernel("cuda")
-def _(*args: Any) -> tuple[Tensor, Tensor]:
-    from kpg_fast.kernels.gru import gpu  # here, because it imports Triton
-
-    return gpu.forward(*args)
+_forward = define_op("gru", cpu.forward, _shapes)
 
 
-@_forward.register_fake
-def _(
-    x: Tensor,
-    h0: Tensor,
-    reset: Tensor,
-    w_x: Tensor,
-    b_x: Tensor,
-    w_h: Tensor,
-    b_n: Tensor,
-    precision: str,
-    keep: bool,
-) -> tuple[Tensor, Tensor]:
-    hidden = h0.shape[-1]
-    gates_shape = (*x.shape[:-1], 4 * hidden) if keep else (0,)
-    return x.new_empty(*x.shape[:-1], hidden), x.new_empty(gates_shape)
+def _backward_shapes(
+    dh: Tensor, h: Tensor, gates: Tensor, x: Tensor, h0: Tensor, reset: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
+    *weights, _, _, needs_dx = rest
+    return x.new_empty(x.shape if needs_dx else (0,)), *(a.new_empty(a.shape) for a in (h0, *weights))
 
 
-@torch.library.custom_op("kpg_fast::gru_backward", mutates_args=(), device_types="cpu")
-def _backward(
-    dh: Tensor,
-    h: Tensor,
-    gates: Tensor,
-    x: Tensor,
-    h0: Tensor,
-    reset: Tensor,
-    w_x: Tensor,
-    b_x: Tensor,
-    w_h: Tensor,
-    b_n: Tensor,
-    precision: str,
-    window: int,
-    needs_dx: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return cpu.backward(dh, h, gates, x, h0, reset, w_x, b_x, w_h, b_n, precision, window, needs_dx)
-
-
-@_backward.register_kernel("cuda")
-def _(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    from kpg_fast.kernels.gru import gpu
-
-    return gpu.backward(*args)
-
-
-@_backward.register_fake
-def _(
-    dh: Tensor,
-    h: Tensor,
-    gates: Tensor,
-    x: Tensor,
-    h0: Tensor,
-    reset: Tensor,
-    w_x: Tensor,
-    b_x: Tensor,
-    w_h: Tensor,
-    b_n: Tensor,
-    precision: str,
-    window: int,
-    needs_dx: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    dh0, dw_x, db_x, dw_h, db_n = (a.new_empty(a.shape) for a in (h0, w_x, b_x, w_h, b_n))
-    return x.new_empty(x.shape if needs_dx else (0,)), dh0, dw_x, db_x, dw_h, db_n
+_backward = define_op("gru_backward", cpu.backward, _backward_shapes)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

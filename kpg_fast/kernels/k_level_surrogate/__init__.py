@@ -17,6 +17,7 @@ from torch import Tensor
 from kpg_fast.errors import UsageError, unknown_name
 from kpg_fast.kernels.k_level_surrogate import cpu, ref
 from kpg_fast.kernels.layout import check_dtypes, check_shape
+from kpg_fast.kernels.registration import define_op
 
 CLIP_MODES = ("product", "own", "double")
 
@@ -24,36 +25,12 @@ CLIP_MODES = ("product", "own", "double")
 STATS = ("policy_loss", "entropy", "clip_fraction", "approx_kl", "ratio", "others_ratio", "count")
 
 
-@torch.library.custom_op("kpg_fast::k_level_surrogate", mutates_args=(), device_types="cpu")
-def _pass(
-    logits: Tensor,
-    avail: Tensor | None,
-    action: Tensor,
-    log_prob_old: Tensor,
-    advantage: Tensor,
-    mask: Tensor,
-    log_m: Tensor | None,
-    clip_eps: float,
-    ent_coef: float,
-    clip_mode: str,
-    others_clip_eps: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return cpu.k_level_surrogate(
-        logits, avail, action, log_prob_old, advantage, mask, log_m, clip_eps, ent_coef, clip_mode, others_clip_eps
-    )
-
-
-@_pass.register_kernel("cuda")
-def _(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    from kpg_fast.kernels.k_level_surrogate import gpu  # here, because it imports Triton
-
-    return gpu.k_level_surrogate(*args)
-
-
-@_pass.register_fake
-def _(logits: Tensor, avail: Tensor | None, action: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _shapes(logits: Tensor, avail: Tensor | None, action: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     empty = logits.new_empty
     return empty(()), torch.empty_like(logits), empty(action.shape), empty(len(STATS))
+
+
+_pass = define_op("k_level_surrogate", cpu.k_level_surrogate, _shapes)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -131,21 +108,11 @@ def k_level_surrogate(
     return Surrogate(loss, log_prob, stats)
 
 
-@torch.library.custom_op("kpg_fast::others_log_ratio", mutates_args=(), device_types="cpu")
-def _others_log_ratio(log_prob: Tensor, log_prob_old: Tensor, alive: Tensor | None) -> Tensor:
-    return cpu.others_log_ratio(log_prob, log_prob_old, alive)
-
-
-@_others_log_ratio.register_kernel("cuda")
-def _(*args: Any) -> Tensor:
-    from kpg_fast.kernels.k_level_surrogate import gpu
-
-    return gpu.others_log_ratio(*args)
-
-
-@_others_log_ratio.register_fake
-def _(log_prob: Tensor, log_prob_old: Tensor, alive: Tensor | None) -> Tensor:
+def _others_shape(log_prob: Tensor, log_prob_old: Tensor, alive: Tensor | None) -> Tensor:
     return log_prob.new_empty(log_prob.shape)
+
+
+_others_log_ratio = define_op("others_log_ratio", cpu.others_log_ratio, _others_shape)
 
 
 def others_log_ratio(log_prob: Tensor, log_prob_old: Tensor, alive: Tensor | None = None) -> Tensor:

@@ -13,50 +13,26 @@ from torch import Tensor
 from kpg_fast.errors import UsageError
 from kpg_fast.kernels.layout import check_dtypes, check_precision, check_shape, gradient_precision
 from kpg_fast.kernels.linear import cpu, ref
+from kpg_fast.kernels.registration import define_op
 
 ACTIVATIONS = ("none", "relu")
 
 
-@torch.library.custom_op("kpg_fast::linear", mutates_args=(), device_types="cpu")
-def _forward(
-    x: Tensor, w: Tensor, b: Tensor | None, activation: str, precision: str, keep: bool
-) -> tuple[Tensor, Tensor]:
-    return cpu.forward(x, w, b, activation, precision, keep)
-
-
-@_forward.register_kernel("cuda")
-def _(*args: Any) -> tuple[Tensor, Tensor]:
-    from kpg_fast.kernels.linear import gpu  # here, because it imports Triton
-
-    return gpu.forward(*args)
-
-
-@_forward.register_fake
-def _(x: Tensor, w: Tensor, b: Tensor | None, activation: str, precision: str, keep: bool) -> tuple[Tensor, Tensor]:
-    shape = (w.shape[0], x.shape[1], w.shape[2])
+def _shapes(x: Tensor, w: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    shape, keep = (w.shape[0], x.shape[1], w.shape[2]), rest[-1]
     return x.new_empty(shape), x.new_empty(shape if keep else (0,))
 
 
-@torch.library.custom_op("kpg_fast::linear_backward", mutates_args=(), device_types="cpu")
-def _backward(
-    dy: Tensor, y: Tensor, x: Tensor, w: Tensor, activation: str, precision: str, needs_dx: bool, has_bias: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    return cpu.backward(dy, y, x, w, activation, precision, needs_dx, has_bias)
+_forward = define_op("linear", cpu.forward, _shapes)
 
 
-@_backward.register_kernel("cuda")
-def _(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    from kpg_fast.kernels.linear import gpu
-
-    return gpu.backward(*args)
-
-
-@_backward.register_fake
-def _(
-    dy: Tensor, y: Tensor, x: Tensor, w: Tensor, activation: str, precision: str, needs_dx: bool, has_bias: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def _backward_shapes(dy: Tensor, y: Tensor, x: Tensor, w: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    _, _, needs_dx, has_bias = rest
     db_shape = (w.shape[0], w.shape[2]) if has_bias else (0,)
     return x.new_empty(x.shape if needs_dx else (0,)), w.new_empty(w.shape), w.new_empty(db_shape)
+
+
+_backward = define_op("linear_backward", cpu.backward, _backward_shapes)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -12,86 +12,36 @@ layers, starting from what the pass at theta kept, and only its products are in 
 Every rounding is relative to the difference. Nothing here has a gradient: the levels differentiate the pass at theta.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from kpg_fast.errors import UsageError
 from kpg_fast.kernels.layout import check_dtypes, check_precision, check_shape
 from kpg_fast.kernels.lookahead import cpu
+from kpg_fast.kernels.registration import define_op
 
 Weights = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-@torch.library.custom_op("kpg_fast::linear_difference", mutates_args=(), device_types="cpu")
-def _linear(
-    x: Tensor,
-    dx: Tensor | None,
-    w: Tensor,
-    w_k: Tensor,
-    b: Tensor | None,
-    b_k: Tensor | None,
-    sums: Tensor | None,
-    precision: str,
-) -> Tensor:
-    return cpu.linear_difference(x, dx, w, w_k, b, b_k, sums, precision)
-
-
-@_linear.register_kernel("cuda")
-def _(*args: Any) -> Tensor:
-    from kpg_fast.kernels.lookahead import gpu  # here, because it imports Triton
-
-    return gpu.linear_difference(*args)
-
-
-@_linear.register_fake
-def _(x: Tensor, dx: Tensor | None, w: Tensor, *_: object) -> Tensor:
+def _linear_shape(x: Tensor, dx: Tensor | None, w: Tensor, *_: object) -> Tensor:
     return x.new_empty(w.shape[0], x.shape[1], w.shape[2])
 
 
-@torch.library.custom_op("kpg_fast::gru_difference", mutates_args=(), device_types="cpu")
-def _gru(
-    x: Tensor,
-    dx: Tensor,
-    h: Tensor,
-    gates: Tensor,
-    h0: Tensor,
-    reset: Tensor,
-    weights: list[Tensor],
-    weights_k: list[Tensor],
-    precision: str,
-) -> Tensor:
-    return cpu.gru_difference(x, dx, h, gates, h0, reset, weights, weights_k, precision)
+_linear = define_op("linear_difference", cpu.linear_difference, _linear_shape)
 
 
-@_gru.register_kernel("cuda")
-def _(*args: Any) -> Tensor:
-    from kpg_fast.kernels.lookahead import gpu
-
-    return gpu.gru_difference(*args)
-
-
-@_gru.register_fake
-def _(x: Tensor, dx: Tensor, h: Tensor, *_: object) -> Tensor:
+def _gru_shape(x: Tensor, dx: Tensor, h: Tensor, *_: object) -> Tensor:
     return h.new_empty(h.shape)
 
 
-@torch.library.custom_op("kpg_fast::log_prob_difference", mutates_args=(), device_types="cpu")
-def _log_prob(logits: Tensor, dlogits: Tensor, avail: Tensor | None, action: Tensor) -> Tensor:
-    return cpu.log_prob_difference(logits, dlogits, avail, action)
+_gru = define_op("gru_difference", cpu.gru_difference, _gru_shape)
 
 
-@_log_prob.register_kernel("cuda")
-def _(*args: Any) -> Tensor:
-    from kpg_fast.kernels.lookahead import gpu
-
-    return gpu.log_prob_difference(*args)
-
-
-@_log_prob.register_fake
-def _(logits: Tensor, dlogits: Tensor, avail: Tensor | None, action: Tensor) -> Tensor:
+def _log_prob_shape(logits: Tensor, dlogits: Tensor, avail: Tensor | None, action: Tensor) -> Tensor:
     return logits.new_empty(action.shape)
+
+
+_log_prob = define_op("log_prob_difference", cpu.log_prob_difference, _log_prob_shape)
 
 
 def _float32(name: str, *tensors: Tensor | None) -> None:

@@ -14,40 +14,21 @@ from torch import Tensor
 from kpg_fast.errors import UsageError
 from kpg_fast.kernels.layout import check_dtypes, check_shape
 from kpg_fast.kernels.policy import cpu, ref
+from kpg_fast.kernels.registration import define_op
 
 
-@torch.library.custom_op("kpg_fast::log_prob_entropy", mutates_args=(), device_types="cpu")
-def _forward(logits: Tensor, avail: Tensor | None, action: Tensor) -> tuple[Tensor, Tensor]:
-    return cpu.log_prob_entropy(logits, avail, action)
-
-
-@_forward.register_kernel("cuda")
-def _(*args: Any) -> tuple[Tensor, Tensor]:
-    from kpg_fast.kernels.policy import gpu  # here, because it imports Triton
-
-    return gpu.log_prob_entropy(*args)
-
-
-@_forward.register_fake
-def _(logits: Tensor, avail: Tensor | None, action: Tensor) -> tuple[Tensor, Tensor]:
+def _shapes(logits: Tensor, avail: Tensor | None, action: Tensor) -> tuple[Tensor, Tensor]:
     return logits.new_empty(action.shape), logits.new_empty(action.shape)
 
 
-@torch.library.custom_op("kpg_fast::log_prob_entropy_backward", mutates_args=(), device_types="cpu")
-def _backward(dlog_prob: Tensor, dentropy: Tensor, logits: Tensor, avail: Tensor | None, action: Tensor) -> Tensor:
-    return cpu.log_prob_entropy_backward(dlog_prob, dentropy, logits, avail, action)
+_forward = define_op("log_prob_entropy", cpu.log_prob_entropy, _shapes)
 
 
-@_backward.register_kernel("cuda")
-def _(*args: Any) -> Tensor:
-    from kpg_fast.kernels.policy import gpu
-
-    return gpu.log_prob_entropy_backward(*args)
-
-
-@_backward.register_fake
-def _(dlog_prob: Tensor, dentropy: Tensor, logits: Tensor, avail: Tensor | None, action: Tensor) -> Tensor:
+def _backward_shape(dlog_prob: Tensor, dentropy: Tensor, logits: Tensor, *_: Any) -> Tensor:
     return logits.new_empty(logits.shape)
+
+
+_backward = define_op("log_prob_entropy_backward", cpu.log_prob_entropy_backward, _backward_shape)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -62,26 +43,12 @@ def _gradient(ctx: Any, dlog_prob: Tensor, dentropy: Tensor) -> tuple[Tensor | N
 _forward.register_autograd(_gradient, setup_context=_setup_context)
 
 
-@torch.library.custom_op("kpg_fast::sample", mutates_args=(), device_types="cpu")
-def _sample(
-    logits: Tensor, avail: Tensor | None, seed: Tensor, row: Tensor, step: Tensor, stream: int, greedy: bool
-) -> tuple[Tensor, Tensor]:
-    return cpu.sample(logits, avail, seed, row, step, stream, greedy)
-
-
-@_sample.register_kernel("cuda")
-def _(*args: Any) -> tuple[Tensor, Tensor]:
-    from kpg_fast.kernels.policy import gpu
-
-    return gpu.sample(*args)
-
-
-@_sample.register_fake
-def _(
-    logits: Tensor, avail: Tensor | None, seed: Tensor, row: Tensor, step: Tensor, stream: int, greedy: bool
-) -> tuple[Tensor, Tensor]:
+def _sample_shapes(logits: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     shape = logits.shape[:-1]
     return logits.new_empty(shape, dtype=torch.int32), logits.new_empty(shape)
+
+
+_sample = define_op("sample", cpu.sample, _sample_shapes)
 
 
 def log_prob_entropy(logits: Tensor, avail: Tensor | None, action: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,26 +10,15 @@ import torch
 from torch import Tensor
 
 from kpg_fast.kernels.layout import check_dtypes, check_shape
+from kpg_fast.kernels.registration import define_op
 from kpg_fast.kernels.value_loss import cpu, ref
 
 
-@torch.library.custom_op("kpg_fast::value_loss", mutates_args=(), device_types="cpu")
-def _pass(
-    value: Tensor, value_old: Tensor, returns: Tensor, mask: Tensor, clip_eps: float | None
-) -> tuple[Tensor, Tensor]:
-    return cpu.value_loss(value, value_old, returns, mask, clip_eps)
-
-
-@_pass.register_kernel("cuda")
-def _(*args: Any) -> tuple[Tensor, Tensor]:
-    from kpg_fast.kernels.value_loss import gpu  # here, because it imports Triton
-
-    return gpu.value_loss(*args)
-
-
-@_pass.register_fake
-def _(value: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+def _shapes(value: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return value.new_empty(()), value.new_empty(value.shape)
+
+
+_pass = define_op("value_loss", cpu.value_loss, _shapes)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
