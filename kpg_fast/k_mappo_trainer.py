@@ -63,9 +63,9 @@ class KMappoTrainer:
         self.parts = [make(config.env, s.num_envs, seed, config.device, **config.options()) for seed in self.seeds]
         self.env: VecEnv = self.parts[0] if len(self.seeds) == 1 else SideBySide(self.parts)
         spec = self.env.spec
-        if spec.continuous:
+        if refusal := _refusal(self.parts):
             self.env.close()
-            raise UsageError(f"k-mappo chooses among discrete actions; those of {spec.name} are continuous here")
+            raise UsageError(refusal)
         self.evaluations = [Evaluation(each, self.env) for each in self.configs]
         self.facts = dict(spec.facts)
         self.generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
@@ -204,6 +204,16 @@ class KMappoTrainer:
         self.env.close()
         for evaluation in self.evaluations:
             evaluation.close()
+
+
+def _refusal(parts: Sequence[VecEnv]) -> str | None:
+    """Why these environments cannot be learned from."""
+    name = parts[0].spec.name
+    if parts[0].spec.continuous:
+        return f"k-mappo chooses among discrete actions; those of {name} are continuous here"
+    if len(parts) > 1 and isinstance(parts[0], UnevenVecEnv):
+        return f"batch_seeds: games of {name} take turns of their own; train its seeds one after another"
+    return None
 
 
 def _check_fit(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:

@@ -1,12 +1,13 @@
 """What the run loop needs of an algorithm: update, evaluate, and everything an exact resume needs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from kpg_fast.config import Config
 from kpg_fast.envs import VecEnv
+from kpg_fast.errors import UsageError
 from kpg_fast.rollout import Policy
 
 
@@ -16,10 +17,12 @@ class Trainer(Protocol):
     config: Config
     facts: dict[str, str]
     """What every result must name: flavour, engine, versions."""
-    updates: int
-    """Updates done."""
     num_updates: int
     """Updates of the whole run."""
+
+    @property
+    def updates(self) -> int:
+        """Updates done."""
 
     @property
     def env_steps(self) -> int:
@@ -51,6 +54,20 @@ class Trainer(Protocol):
         """Release the environments."""
 
 
+class Batch(Protocol):
+    """Seeds that are trained as one, each with the numbers it would have alone."""
+
+    @property
+    def trainers(self) -> Sequence[Trainer]:
+        """One a seed; only :meth:`update_all` updates them."""
+
+    def update_all(self) -> list[dict[str, float]]:
+        """Update every seed once; the metrics of each."""
+
+    def close(self) -> None:
+        """Release the environments."""
+
+
 def make_trainer(config: Config) -> Trainer:
     """Build the trainer of ``config.algorithm``."""
     config.check()
@@ -61,3 +78,14 @@ def make_trainer(config: Config) -> Trainer:
     from kpg_fast.off_policy.trainer import OffPolicyTrainer
 
     return OffPolicyTrainer(config)
+
+
+def make_batch(configs: Sequence[Config]) -> Batch:
+    """Build the trainers of configurations that differ in their seed alone; ``UsageError`` where there is no batch."""
+    for config in configs:
+        config.check()
+    if configs[0].algorithm != "k-mappo":
+        raise UsageError(f"batch_seeds: {configs[0].algorithm} trains one seed after another; k-mappo has batches")
+    from kpg_fast.k_mappo_seeds import SeedBatch
+
+    return SeedBatch(configs)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 
 from tyro.conf import Positional, arg
 
-from kpg_fast.command_line.train import TRAIN, draw_runs, parse, say_outcome
+from kpg_fast.command_line.train import TRAIN, draw_runs, finish_batch, parse, say_outcome
 from kpg_fast.config import Algorithm, presets_of, run_defaults
 from kpg_fast.errors import EnvironmentFailure, UsageError, unknown_name
 
@@ -25,14 +25,18 @@ def train(arguments: list[str]) -> int:
 
 
 def resume(run_dir: RunDir) -> int:
-    """Go on with a run that was stopped or killed.
+    """Go on with a run, or a batch of seeds, that was stopped or killed.
 
     Args:
-        run_dir: the run.
+        run_dir: the run, or the directory of the batch.
     """
     from kpg_fast.runs import run
+    from kpg_fast.runs.batch import is_batch
     from kpg_fast.runs.progress import for_this_terminal
 
+    if is_batch(run_dir):
+        finish_batch(run_dir)
+        return 0
     say_outcome(run.resume(run_dir, for_this_terminal()))
     return 0
 

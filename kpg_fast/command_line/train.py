@@ -1,7 +1,7 @@
 """``kpg-fast train``: an algorithm's flags are the fields of its configuration, with the defaults of the preset."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_MOST_SEEDS = 1000
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainFlags(Config):
@@ -29,7 +31,9 @@ class TrainFlags(Config):
     env: Annotated[Positional[str], arg(metavar="ENV")] = "smax/2s3z"
     seed: Suppress[int] = 0
     seeds: Annotated[tuple[int, ...], arg(metavar="SEED...")] = (0,)
-    """Trained one after another, each in its own run directory."""
+    """Each in its own run directory; ``0..9`` is short for 0 to 9."""
+    batch_seeds: bool = False
+    """k-mappo only: train all seeds at once, each as if it were alone; otherwise one after another."""
     client: Literal["smac", "native"] | None = None
     """smac/ only: play through the libraries smac and smacv2 (the default), or through our own client."""
     sync: bool = False
@@ -69,11 +73,12 @@ class OffPolicyFlags(TrainFlags):
 
 
 def _train_with(algorithm: str, flags: type[TrainFlags], arguments: list[str]) -> int:
+    arguments = list(_without_ranges(arguments))
     env = next((a for a in arguments if a.partition("/")[0] in families()), "")
     parsed = _parse_with_defaults_of(env, algorithm, flags, arguments)
     if parsed.env != env:  # what looked like the environment was the value of a flag
         parsed = _parse_with_defaults_of(parsed.env, algorithm, flags, arguments)
-    return _train(parsed.configs())
+    return _train(parsed.configs(), parsed.batch_seeds)
 
 
 def _parse_with_defaults_of(env: str, algorithm: str, flags: type[TrainFlags], arguments: list[str]) -> TrainFlags:
@@ -98,17 +103,53 @@ def train_k_facmac(arguments: list[str]) -> int:
     return _train_with("k-facmac", OffPolicyFlags, arguments)
 
 
-def _train(configs: list[Config]) -> int:
+def _without_ranges(arguments: Sequence[str]) -> Iterator[str]:
+    """The same with every range of seeds (``--seeds 0..4 7``) written out."""
+    of_seeds = False
+    for argument in arguments:
+        if argument.startswith("--"):
+            of_seeds = argument == "--seeds" or argument.startswith("--seeds=")
+            if argument.startswith("--seeds=") and ".." in argument:
+                yield "--seeds"
+                argument = argument.removeprefix("--seeds=")
+        first, dots, last = argument.partition("..")
+        if of_seeds and dots and first.isdecimal() and last.isdecimal():
+            if int(last) < int(first) or int(last) - int(first) >= _MOST_SEEDS:
+                raise UsageError(f"seeds {argument}: a range goes up, over at most {_MOST_SEEDS} seeds")
+            yield from map(str, range(int(first), int(last) + 1))
+        else:
+            yield argument
+
+
+def _train(configs: list[Config], batch_seeds: bool) -> int:
     """Train the seeds of one configuration, and draw them together."""
+    from kpg_fast.runs.batch import path_of
     from kpg_fast.runs.directory import check_new, default_path
 
     base = Path(configs[0].run_dir) if configs[0].run_dir else default_path(configs[0])
     check_new(base)
     if len(configs) == 1:
         _train_seeds(configs, [base])
-    elif _train_seeds(configs, [base / f"seed{config.seed}" for config in configs]):
+    elif batch_seeds:
+        finish_batch(base, configs)
+    elif _train_seeds(configs, [path_of(base, config.seed) for config in configs]):
         draw_runs([base], base / "plot")
     return 0
+
+
+def finish_batch(base: Path, configs: Sequence[Config] = ()) -> None:
+    """Train the seeds of ``configs`` as one batch, or go on with the batch in ``base`` if none are given."""
+    from kpg_fast.runs.batch import resume_batch, train_batch
+    from kpg_fast.runs.progress import for_this_terminal
+
+    progress = for_this_terminal()
+    results = train_batch(configs, base, progress) if configs else resume_batch(base, progress)
+    if all(result.finished for result in results):
+        for result in results:
+            say_outcome(result)
+        draw_runs([base], base / "plot")
+    else:
+        print(f"stopped after update {results[-1].updates}; to go on: kpg-fast resume {base}")
 
 
 def draw_runs(run_dirs: Sequence[Path], out: Path) -> None:

@@ -75,6 +75,11 @@ class RunDirectory:
             raise UsageError(f"another process is writing to {path}") from error
         return cls(path, lock)
 
+    @property
+    def last(self) -> Path:
+        """The checkpoint that a resume starts from; there may be none yet."""
+        return self.path / "checkpoints" / "last"
+
     def close(self) -> None:
         """Wait until the last checkpoint is on disk, then let others write."""
         try:

@@ -1,5 +1,6 @@
 """The progress of a run on a terminal."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -23,9 +24,9 @@ class Display(Silent):
         self.live.start()
         return self
 
-    def begin(self, trainer: Trainer, run_dir: Path) -> None:
+    def begin(self, trainer: Trainer, run_dir: Path, seeds: Sequence[int] = ()) -> None:
         """See :class:`Progress`."""
-        self.status = Status(trainer)
+        self.status = Status(trainer, seeds)
         self.note(f"{self.status.title}, run directory {run_dir}")
 
     def update(self, metrics: dict[str, float]) -> None:

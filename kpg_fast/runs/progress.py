@@ -2,6 +2,7 @@
 
 import sys
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -17,8 +18,8 @@ _SPLIT = ("env", "policy", "levels", "critic")
 class Progress(Protocol):
     """Where a run reports to; a context manager around its updates."""
 
-    def begin(self, trainer: Trainer, run_dir: Path) -> None:
-        """The run starts (or goes on)."""
+    def begin(self, trainer: Trainer, run_dir: Path, seeds: Sequence[int] = ()) -> None:
+        """The run starts (or goes on); ``seeds`` are those of a batch that ``trainer`` is one of."""
 
     def update(self, metrics: dict[str, float]) -> None:
         """One more update is done."""
@@ -36,7 +37,7 @@ class Progress(Protocol):
 class Silent:
     """Says nothing."""
 
-    def begin(self, trainer: Trainer, run_dir: Path) -> None:
+    def begin(self, trainer: Trainer, run_dir: Path, seeds: Sequence[int] = ()) -> None:
         """See :class:`Progress`."""
 
     def update(self, metrics: dict[str, float]) -> None:
@@ -60,9 +61,9 @@ class Lines(Silent):
     def __enter__(self) -> "Lines":
         return self
 
-    def begin(self, trainer: Trainer, run_dir: Path) -> None:
+    def begin(self, trainer: Trainer, run_dir: Path, seeds: Sequence[int] = ()) -> None:
         """See :class:`Progress`."""
-        self.status = Status(trainer)
+        self.status = Status(trainer, seeds)
         self.next_line = 0.0
         self.note(f"{self.status.title}, run directory {run_dir}")
 
@@ -90,14 +91,26 @@ def for_this_terminal() -> Progress:
     return Display()
 
 
+def summary(lines: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The lines of a batch as one: rates added up, anything else as the mean over the seeds that have it."""
+    if len(lines) == 1:
+        return lines[0]
+    found: dict[str, float] = {}
+    for name in dict.fromkeys(name for line in lines for name in line):
+        values = [line[name] for line in lines if name in line]
+        found[name] = sum(values) / (1 if name.endswith("_sps") else len(values))
+    return found
+
+
 class Status:
     """What to show of the metrics."""
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer, seeds: Sequence[int] = ()) -> None:
         config = trainer.config
+        several = "seeds " + " ".join(map(str, seeds)) if len(seeds) > 1 else f"seed {config.seed}"
         self.num_updates = trainer.num_updates
         task = name_of_task(config.env, trainer.facts)
-        self.title = f"{config.algorithm} K={config.levels} on {task}, seed {config.seed}"
+        self.title = f"{config.algorithm} K={config.levels} on {task}, {several}"
         self.total_steps = trainer.num_updates * (config.total_steps // config.num_updates)
         self.finished_at: deque[float] = deque(maxlen=20)
         self.warned = False

@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -17,7 +17,7 @@ from kpg_fast.envs import VecEnv
 from kpg_fast.errors import EnvironmentFailure, UsageError
 from kpg_fast.runs.directory import RunDirectory, check_new, default_path, read_config, to_config
 from kpg_fast.runs.metrics import MetricsLog
-from kpg_fast.runs.progress import Progress, Silent
+from kpg_fast.runs.progress import Progress, Silent, summary
 from kpg_fast.runs.result import write_result
 from kpg_fast.runs.stop import StopRequest
 from kpg_fast.store import checkpoint
@@ -64,7 +64,7 @@ def train(config: Config, progress: Progress | None = None) -> RunResult:
         closing(make_trainer(config)) as trainer,
         closing(RunDirectory.create(path, config, trainer.facts)) as directory,
     ):
-        return _Run(trainer, directory, progress or Silent(), stop).go()
+        return train_together([Run(trainer, directory)], lambda: [trainer.update()], progress or Silent(), stop)[0]
 
 
 def resume(run_dir: str | Path, progress: Progress | None = None) -> RunResult:
@@ -77,13 +77,13 @@ def resume(run_dir: str | Path, progress: Progress | None = None) -> RunResult:
     """
     path = Path(run_dir)
     config = read_config(path)
-    with StopRequest() as stop, closing(RunDirectory.open(path)) as directory:
-        saved = path / "checkpoints" / "last"
-        tensors, meta = _read_checkpoint(saved) if saved.exists() else ({}, {})
-        with closing(make_trainer(config)) as trainer:
-            if meta:
-                trainer.restore(tensors, meta["counters"])
-            return _Run(trainer, directory, progress or Silent(), stop, meta).go()
+    with (
+        StopRequest() as stop,
+        closing(RunDirectory.open(path)) as directory,
+        closing(make_trainer(config)) as trainer,
+    ):
+        runs = [Run.restored(trainer, directory)]
+        return train_together(runs, lambda: [trainer.update()], progress or Silent(), stop)[0]
 
 
 def load(path: str | Path) -> Trainer:
@@ -143,70 +143,57 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {name: torch.as_tensor(tensor) for name, tensor in tensors.items()}, meta
 
 
-class _Run:
-    """The loop: update, evaluate when due, log, save."""
+class Run:
+    """One seed's run between its trainer and its directory: evaluate when due, log, save."""
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        directory: RunDirectory,
-        progress: Progress,
-        stop: StopRequest,
-        meta: dict[str, Any] | None = None,
-    ) -> None:
-        self.trainer, self.directory, self.progress, self.stop = trainer, directory, progress, stop
+    def __init__(self, trainer: Trainer, directory: RunDirectory, meta: dict[str, Any] | None = None) -> None:
+        self.trainer, self.directory = trainer, directory
         meta = meta or {}
         self.start = perf_counter() - float(meta.get("seconds", 0.0))
         self.best = tuple(meta.get("best", ()))
 
-    def go(self) -> RunResult:
-        trainer, config = self.trainer, self.trainer.config
-        with MetricsLog(self.directory.path, trainer.updates) as log, self.progress as progress:
-            progress.begin(trainer, self.directory.path)
-            while trainer.updates < trainer.num_updates and not self.stop.requested:
-                try:
-                    metrics = self.update()
-                except EnvironmentFailure as failure:
-                    self.save("last")  # a rollout comes before learning: the parameters are the last update's
-                    raise EnvironmentFailure(
-                        f"{failure}\nthe state is saved; to go on: kpg-fast resume {self.directory.path}"
-                    ) from failure
-                log.write(metrics)
-                progress.update(metrics)
-                if self.stop.requested or self.finished or trainer.updates % config.checkpoint_every == 0:
-                    self.save("last")
-        if self.finished:
-            write_result(self.directory)
-        return RunResult(
-            run_dir=self.directory.path,
-            finished=self.finished,
-            updates=trainer.updates,
-            env_steps=trainer.env_steps,
-            seconds=log.last.get("seconds", 0.0),
-            metrics=log.last,
-        )
+    @classmethod
+    def restored(cls, trainer: Trainer, directory: RunDirectory) -> "Run":
+        """The run as its last checkpoint has it, or from its beginning if there is none."""
+        if not directory.last.exists():
+            return cls(trainer, directory)
+        tensors, meta = _read_checkpoint(directory.last)
+        trainer.restore(tensors, meta["counters"])
+        return cls(trainer, directory, meta)
 
     @property
     def finished(self) -> bool:
+        """Whether all updates are done."""
         return self.trainer.updates >= self.trainer.num_updates
 
     @property
     def seconds(self) -> float:
+        """Wall-clock so far."""
         return perf_counter() - self.start
 
-    def update(self) -> dict[str, float]:
-        """One update, with an evaluation where one is due."""
-        config, before = self.trainer.config, self.trainer.env_steps
-        metrics = self.trainer.update()
-        every = config.eval_every
-        due = every and self.trainer.env_steps // every > before // every
+    def after_update(
+        self, metrics: dict[str, float], before: int, log: MetricsLog, stop: StopRequest
+    ) -> dict[str, float]:
+        """Evaluate, log and save as is due after an update; returns the line of the log.
+
+        Args:
+            metrics: of the update.
+            before: environment steps before it.
+            log: takes the line.
+            stop: whether this was the last one for now.
+        """
+        trainer, config = self.trainer, self.trainer.config
+        due = config.eval_every and trainer.env_steps // config.eval_every > before // config.eval_every
         if self.finished or due:
             began = perf_counter()
-            metrics |= self.trainer.evaluate(config.eval_episodes if self.finished else config.eval_every_episodes)
+            metrics |= trainer.evaluate(config.eval_episodes if self.finished else config.eval_every_episodes)
             metrics["time/eval"] = perf_counter() - began
             self.keep_best(metrics)
-        counters = {"update": self.trainer.updates, "env_steps": self.trainer.env_steps, "seconds": self.seconds}
-        return counters | metrics
+        line = {"update": trainer.updates, "env_steps": trainer.env_steps, "seconds": self.seconds} | metrics
+        log.write(line)
+        if stop.requested or self.finished or trainer.updates % config.checkpoint_every == 0:
+            self.save("last")
+        return line
 
     def keep_best(self, metrics: dict[str, float]) -> None:
         """Save the state if its evaluation beats all before it: by win rate where there is one, then by return."""
@@ -219,6 +206,7 @@ class _Run:
             self.save("best")
 
     def save(self, name: str) -> None:
+        """Write a checkpoint."""
         meta = {
             "config": self.trainer.config.to_dict(),
             "facts": self.trainer.facts,
@@ -227,3 +215,50 @@ class _Run:
             "best": list(self.best),
         }
         self.directory.save(name, self.trainer.tensors(), meta)
+
+    def result(self, last: dict[str, float]) -> RunResult:
+        """What came of it; ``last`` is the last line of its log."""
+        if self.finished:
+            write_result(self.directory)
+        return RunResult(
+            run_dir=self.directory.path,
+            finished=self.finished,
+            updates=self.trainer.updates,
+            env_steps=self.trainer.env_steps,
+            seconds=last.get("seconds", 0.0),
+            metrics=last,
+        )
+
+
+def train_together(
+    runs: Sequence[Run], update: Callable[[], list[dict[str, float]]], progress: Progress, stop: StopRequest
+) -> list[RunResult]:
+    """Train runs that are at the same update until they are finished or stopped.
+
+    Args:
+        runs: one, or the seeds of a batch.
+        update: updates all of them once; the metrics of each.
+        progress: where to report to.
+        stop: asked after every update.
+    """
+    first = runs[0]
+    with ExitStack() as logs, progress:
+        written = [logs.enter_context(MetricsLog(run.directory.path, run.trainer.updates)) for run in runs]
+        where = first.directory.path if len(runs) == 1 else first.directory.path.parent
+        progress.begin(first.trainer, where, [run.trainer.config.seed for run in runs])
+        while not first.finished and not stop.requested:
+            before = first.trainer.env_steps
+            try:
+                metrics = update()
+            except EnvironmentFailure as failure:
+                for run in runs:
+                    run.save("last")  # a rollout comes before learning: the parameters are the last update's
+                paths = " ".join(str(run.directory.path) for run in runs)
+                raise EnvironmentFailure(
+                    f"{failure}\nthe state is saved; to go on: kpg-fast resume {paths}"
+                ) from failure
+            lines = [
+                run.after_update(own, before, log, stop) for run, own, log in zip(runs, metrics, written, strict=True)
+            ]
+            progress.update(summary(lines))
+    return [run.result(log.last) for run, log in zip(runs, written, strict=True)]

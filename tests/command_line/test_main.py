@@ -122,7 +122,7 @@ def test_flags_reach_the_configuration(fake_trainer: type[FakeTrainer], tmp_path
 def test_seeds_one_after_another(
     fake_trainer: type[FakeTrainer], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*TRAIN_SMALL, "--seeds", "0", "3", "--run-dir", "runs"]) == 0
+    assert main([*TRAIN_SMALL, "--seeds", "0", "3..3", "--run-dir", "runs"]) == 0
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"seed0", "seed3", "plot.png", "plot.svg"}
     assert "run directory runs/seed3" in capsys.readouterr().out
 
@@ -205,6 +205,8 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "k-mappo", "smax/3m", "--total-steps", "10"], ["total_steps = 10"]),
         (["train", "k-mappo", "smax/3m", "--seeds"], ["seeds"]),
         (["train", "k-mappo", "smax/3m", "--seeds", "1", "1"], ["none twice"]),
+        (["train", "k-mappo", "smax/3m", "--seeds", "0..3", "2"], ["none twice"]),
+        (["train", "k-mappo", "smax/3m", "--seeds=3..1"], ["seeds 3..1: a range goes up"]),
         (["train", "k-mappo", "smax/3m", "--env-options", "flavour"], ["name=value"]),
         (["train", "k-mappo", "smax/3m", "--env-options", "flavor=jaxmarl"], ["flavor", "flavour"]),
         (["train", "kpg", "toy/metup"], ["meetup"]),

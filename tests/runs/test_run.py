@@ -28,16 +28,18 @@ def small(path: Path, updates: int = 6, **values: object) -> Config:
     return Config.make(total_steps=32 * updates, run_dir=str(path), **(shape | values))
 
 
-def stop_at(monkeypatch: pytest.MonkeyPatch, trainer: type, update: int, number: signal.Signals) -> None:
+def stop_at(
+    monkeypatch: pytest.MonkeyPatch, trainer: type, update: int, number: signal.Signals, method: str = "update"
+) -> None:
     """Send this process a signal while ``update`` is being done."""
-    original = trainer.update
+    original = getattr(trainer, method)
 
-    def with_signal(self: FakeTrainer) -> dict[str, float]:
+    def with_signal(self: FakeTrainer) -> object:
         if self.updates + 1 == update:
             os.kill(os.getpid(), number)
         return original(self)
 
-    monkeypatch.setattr(trainer, "update", with_signal)
+    monkeypatch.setattr(trainer, method, with_signal)
 
 
 def lines(run_dir: Path) -> list[dict[str, float]]:
