@@ -30,7 +30,8 @@ class Evaluation:
         if self.env is None or self.env.spec.num_envs != envs:
             self.close()
             config = self.config
-            self.env = make(config.env, envs, config.seed + _SEED, config.device, **config.options())
+            options = config.options() | ({"auto_reset": False} if watch else {})  # so that the end can be seen
+            self.env = make(config.env, envs, config.seed + _SEED, config.device, **options)
         try:
             metrics = play(self.env, player(envs), -(-episodes // envs), watch)
             if isinstance(self.env, UnevenVecEnv):

@@ -39,7 +39,6 @@ class SmaxParallelEnv(ParallelEnv):  # type: ignore[misc]
         self.possible_agents = names
         self.agents: list[str] = []
         self._out = StepArrays.empty(spec)
-        self._state = self._out.state
         self._observation_space: spaces.Space[Any] = spaces.Box(-np.inf, np.inf, (spec.obs_size,), np.float32)
         self._action_space: spaces.Space[Any] = spaces.Box(0, 1, (spec.num_actions,), np.float32)
         if not spec.continuous:
@@ -63,8 +62,7 @@ class SmaxParallelEnv(ParallelEnv):  # type: ignore[misc]
             self._env = self._build(seed)
         self.agents = list(self.possible_agents)
         self._env.reset(self._out)
-        self._state = self._out.state
-        return self._observations(self._out.obs, self._out.avail_actions), {name: {} for name in self.agents}
+        return self._observations(), {name: {} for name in self.agents}
 
     def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
         """Take the actions of all agents; see PettingZoo."""
@@ -72,8 +70,7 @@ class SmaxParallelEnv(ParallelEnv):  # type: ignore[misc]
         self._env.step(np.stack([np.asarray(actions[name], dtype) for name in self.agents])[None], self._out)
         out, names = self._out, self.agents
         over = bool(out.terminated[0] or out.truncated[0])
-        observations = self._observations(out.last_obs if over else out.obs, out.avail_actions)
-        self._state = out.last_state if over else out.state
+        observations = self._observations()
         rewards = {name: self._reward(name) for name in names}
         terminated = dict.fromkeys(names, bool(out.terminated[0]))
         truncated = dict.fromkeys(names, bool(out.truncated[0]))
@@ -87,8 +84,8 @@ class SmaxParallelEnv(ParallelEnv):  # type: ignore[misc]
         return render_frame(self._env) if self.render_mode == "rgb_array" else None  # type: ignore[arg-type]
 
     def state(self) -> Array:
-        """The global state, float32 [S]; after the last step that of the episode that ended."""
-        state: Array = self._state[0].copy()
+        """The global state, float32 [S]."""
+        state: Array = self._out.state[0].copy()
         return state
 
     def close(self) -> None:
@@ -96,13 +93,13 @@ class SmaxParallelEnv(ParallelEnv):  # type: ignore[misc]
         self._env.close()
 
     def _build(self, seed: int) -> VecEnv:
-        return make(f"smax/{self._scenario}", 1, seed, **self._options)
+        return make(f"smax/{self._scenario}", 1, seed, auto_reset=False, **self._options)
 
-    def _observations(self, obs: Array, mask: Array) -> dict[str, Any]:
-        rows = {name: obs[0, i].copy() for i, name in enumerate(self.possible_agents)}
+    def _observations(self) -> dict[str, Any]:
+        rows = {name: self._out.obs[0, i].copy() for i, name in enumerate(self.possible_agents)}
         if self._env.spec.continuous:
             return rows
-        masks = mask[0].astype(np.int8)
+        masks = self._out.avail_actions[0].astype(np.int8)
         return {n: {"observation": row, "action_mask": masks[i]} for i, (n, row) in enumerate(rows.items())}
 
     def _reward(self, name: str) -> float:

@@ -46,6 +46,19 @@ def test_last_observation_is_of_the_episode_that_ended():
     np.testing.assert_allclose(env.state()[1:3], began[1:3], atol=1e-2)
 
 
+def test_last_mask_and_picture_are_of_the_episode_that_ended():
+    env = SmaxParallelEnv("3m", render_mode="rgb_array")
+    observations, _ = env.reset(seed=0)
+    while env.agents:
+        names, before = list(env.agents), env.render()
+        observations, *_ = env.step({n: observations[n]["action_mask"].nonzero()[0][-1] for n in names})
+    for name in names:  # dead: nothing but stop; alive with nobody left to shoot at: no attack
+        mask = observations[name]["action_mask"]
+        assert not mask[5:].any()
+        assert mask[4]
+    assert (env.render() != before).mean() < 0.1  # the last blow, not a new start
+
+
 def test_render_is_a_picture_of_the_game():
     env = SmaxParallelEnv("2s3z", render_mode="rgb_array")
     env.reset(seed=0)

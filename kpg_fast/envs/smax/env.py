@@ -26,6 +26,7 @@ class SmaxOptions:
     attack_mode: the scripted enemy takes the ``closest`` or a ``random`` ally in range.
     enemy_shoots, see_enemy_actions, walls_cause_death: as in JaxMARL.
     self_play: both teams are agents, the enemies after the allies; ``use_self_play_reward``: +-1 for the end alone.
+    auto_reset: begin the next episode at once; otherwise a game stays as it ended until ``reset``.
     max_steps: the time limit. first_env: index of the first environment, so that parts of a batch play its episodes.
     reset_random: ``philox``, or ``threefry``, which starts episodes where JaxMARL starts them (slow): the first of
         environment e as ``reset(split(PRNGKey(seed), E)[e])``, number c of it from ``split(that key, c + 1)[c]``.
@@ -41,6 +42,7 @@ class SmaxOptions:
     walls_cause_death: bool = True
     self_play: bool = False
     use_self_play_reward: bool = False
+    auto_reset: bool = True
     max_steps: int = 100
     first_env: int = 0
     reset_random: Literal["philox", "threefry"] = "philox"
@@ -261,7 +263,7 @@ class SmaxEnv:
             (out.reward, self.enemy_reward, out.terminated, out.truncated, out.won, out.valid),
             (out.last_obs, out.last_state),
         )
-        if self._settings[layout.KEEP_ENDED]:
+        if self._settings[layout.KEEP_ENDED] and self.options.auto_reset:
             self._present(out.terminated | out.truncated, out)
 
     def _jax_start(self) -> tuple[Array, Array]:
@@ -333,5 +335,5 @@ def _settings(scenario: Scenario, options: SmaxOptions) -> Array:
     settings[layout.RANDOM_TYPES] = scenario.random_types
     types = range(layout.NUM_TYPES) if scenario.random_types else scenario.ally_types + scenario.enemy_types
     settings[layout.WIDEST] = round(16 * max(layout.UNIT_RADIUS[list(types)]))
-    settings[layout.KEEP_ENDED] = options.reset_random == "threefry"
+    settings[layout.KEEP_ENDED] = options.reset_random == "threefry" or not options.auto_reset
     return settings

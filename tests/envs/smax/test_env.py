@@ -96,6 +96,17 @@ def test_time_limit(flavour, length):
             assert out.alive.all()
 
 
+def test_without_auto_reset_a_game_stays_as_it_ended():
+    resets, stays = (play(make("smax/3m", 1, seed=5, auto_reset=choice), 60) for choice in (True, False))
+    end = resets["terminated"][:, 0].argmax()
+    assert end > 0
+    assert_same(*({name: value[:end] for name, value in result.items()} for result in (resets, stays)))
+    np.testing.assert_array_equal(stays["obs"][end], resets["last_obs"][end])
+    np.testing.assert_array_equal(stays["state"][end], resets["last_state"][end])
+    assert not np.array_equal(stays["state"][end], resets["state"][end])
+    assert stays["terminated"][end:].all()
+
+
 def test_everything_is_written():
     env = make("smax/2s3z", 3)
     out = StepArrays.empty(env.spec)
