@@ -22,7 +22,13 @@ TESTS = ("tests/off_policy/test_update.py", "tests/bench/test_plain_off_policy.p
 
 
 def build(
-    algorithm: str, num_agents: int, batch_size: int, levels: int, dtype: torch.dtype = torch.float32, **values: Any
+    algorithm: str,
+    num_agents: int,
+    batch_size: int,
+    levels: int,
+    dtype: torch.dtype = torch.float32,
+    precision: str = "fp32",
+    **values: Any,
 ) -> tuple[KMaddpg | KFacmac, Batch]:
     """An algorithm with random parameters and a random minibatch of transitions."""
     bound = np.ones((num_agents, 6 // num_agents), np.float32)
@@ -35,7 +41,7 @@ def build(
     experience.columns.views(rows)["terminated"].copy_(rows[:, 0] > 2)
     experience.ring.add(rows)
     kind: type[KMaddpg] | type[KFacmac] = KFacmac if algorithm == "k-facmac" else KMaddpg
-    made = kind(spec, settings, levels, spec.obs_size, dtype)
+    made = kind(spec, settings, levels, spec.obs_size, dtype, precision=precision)
     made.initialise(generator)
     return made, experience.sample(generator)
 

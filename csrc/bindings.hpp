@@ -12,6 +12,7 @@ void bind_memory(py::module_& m);
 void bind_gemm(py::module_& m);
 void bind_linear(py::module_& m);
 void bind_mlp(py::module_& m);
+void bind_hypernetwork(py::module_& m);
 void bind_gru(py::module_& m);
 void bind_policy(py::module_& m);
 void bind_agent_embedding(py::module_& m);

@@ -55,25 +55,18 @@ KPG_INLINE bool any_nonzero(const float* p, std::int64_t n) {
     return false;
 }
 
-// A float's upper 16 bits, rounded to nearest even: bfloat16 in the low half of each lane.
-KPG_INLINE UVec to_bf16(Vec v) {
-#ifdef KPG_BF16_DOT
-    return reinterpret_cast<UVec>(
-        _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(reinterpret_cast<__m512>(v)))));
-#else
-    UVec bits = reinterpret_cast<UVec>(v);
-    return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-#endif
-}
-
-// The same packed into half a register.
+// Rounded to bfloat16, nearest even, and packed into half a register.
 KPG_INLINE HalfVec to_halves(Vec v) {
 #ifdef KPG_BF16_DOT
     return reinterpret_cast<HalfVec>(_mm512_cvtneps_pbh(reinterpret_cast<__m512>(v)));
 #else
-    return __builtin_convertvector(to_bf16(v), HalfVec);
+    UVec bits = reinterpret_cast<UVec>(v);
+    return __builtin_convertvector((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, HalfVec);
 #endif
 }
+
+// The same in the low half of each lane.
+KPG_INLINE UVec to_bf16(Vec v) { return __builtin_convertvector(to_halves(v), UVec); }
 
 // e^x = scale * (1 + q): scale = 2^n, q = e^r - 1 with r in +- ln(2)/2. The polynomial is the Taylor series to r^7;
 // its remainder there is 5e-9 relative. x must lie in [-87, 88].

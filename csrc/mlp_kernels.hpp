@@ -124,23 +124,22 @@ static void mlp_deltas_as(const Mlp& m, const MlpDeltas& d) {
 
 // dw [in, out] = x^T delta and db = the sum of delta's rows, for one set: threads share dw's rows, the panels are packed
 // once for all, and no result depends on the number of threads.
-constexpr std::int64_t kSampleDepth = 128;  // so that a panel of samples fits the first-level cache
-
 template <class P>
 struct WeightGradient {
+    // so that a panel of samples fits the first-level cache
+    static constexpr std::int64_t kPacks = 128, kSampleDepth = kPacks * P::kPack;
+
     std::int64_t rows, in, out;
     const float *x, *delta;
     std::int64_t x_row_stride;
     float *dw, *db;
     const std::int64_t vecs = vectors(out), out_padded = vecs * kLanes, strips = (in + kTileRows - 1) / kTileRows;
-    const std::int64_t chunks = (rows + kSampleDepth - 1) / kSampleDepth, capacity = (kSampleDepth + P::kPack - 1) / P::kPack;
-    const std::int64_t chunk_floats = packed_size(capacity, out);
+    const std::int64_t chunks = (rows + kSampleDepth - 1) / kSampleDepth, chunk_floats = packed_size(kPacks, out);
 
-    std::int64_t panel_floats() const { return chunks * chunk_floats; }
     std::int64_t rows_of(std::int64_t chunk) const { return std::min(kSampleDepth, rows - chunk * kSampleDepth); }
 
     void pack(std::int64_t chunk, float* panels) const {
-        pack_panels<P>({delta + chunk * kSampleDepth * out, rows_of(chunk), out, out, 1}, vecs, 0, capacity, 0,
+        pack_panels<P>({delta + chunk * kSampleDepth * out, rows_of(chunk), out, out, 1}, vecs, 0, kPacks, 0,
                        panels + chunk * chunk_floats);
     }
 
@@ -164,14 +163,14 @@ struct WeightGradient {
         const std::int64_t first = begin * kTileRows, last = std::min(end * kTileRows, in);
         if (first >= last) return;
         const std::int64_t columns = last - first, padded = (end - begin) * kTileRows;
-        float* const packed = workspace(1, round_up(padded * capacity, kLanes) + padded * out_padded);
+        float* const packed = workspace(1, padded * kPacks + padded * out_padded);
         const bool direct = columns == padded && out == out_padded;
-        float* const sums = direct ? dw + first * out : packed + round_up(padded * capacity, kLanes);
+        float* const sums = direct ? dw + first * out : packed + padded * kPacks;
         for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
             pack_strips<P>({x + chunk * kSampleDepth * x_row_stride + first, rows_of(chunk), columns, x_row_stride, 1},
-                           capacity, 0, packed);
+                           kPacks, 0, packed);
             add_transposed_product<P>((rows_of(chunk) + P::kPack - 1) / P::kPack, packed, padded,
-                                      panels + chunk * chunk_floats, vecs, capacity, sums, out_padded, chunk > 0);
+                                      panels + chunk * chunk_floats, vecs, kPacks, sums, out_padded, chunk > 0);
         }
         for (std::int64_t i = 0; !direct && i < columns; ++i) {
             std::memcpy(dw + (first + i) * out, sums + i * out_padded, out * sizeof(float));
@@ -195,7 +194,7 @@ static void weight_gradient(const WeightGradient<P>& gradient, float* panels) {
 template <class P>
 static void mlp_gradient_as(const Mlp& m, const MlpGradient& d) {
     const int threads = threads_for(2.0 * m.sets * m.rows * m.hidden * (m.in + m.hidden + m.out));
-    const std::int64_t panel_floats = packed_size(round_up(m.rows, 2 * kSampleDepth), std::max(m.hidden, m.out));
+    const std::int64_t panel_floats = packed_size(round_up(m.rows, kDepth), std::max(m.hidden, m.out));
     float* const panels = workspace(0, panel_floats);
 #pragma omp parallel num_threads(threads)
     for (std::int64_t g = 0; g < m.sets; ++g) {

@@ -10,6 +10,7 @@ PYBIND11_MODULE(_C, m) {
     bind_gemm(m);
     bind_linear(m);
     bind_mlp(m);
+    bind_hypernetwork(m);
     bind_gru(m);
     bind_policy(m);
     bind_agent_embedding(m);

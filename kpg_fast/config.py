@@ -202,8 +202,14 @@ class Config:
             raise UsageError(f"device = {self.device!r}: this version trains on the cpu only")
         s = self.settings
         s.check()
-        if isinstance(s, OffPolicy) and self.precision != "fp32":
-            raise UsageError(f"precision = {self.precision!r}: {self.algorithm} runs in fp32 only")
+        if isinstance(s, OffPolicy):
+            allowed = ("fp32",) if s.recurrent else ("fp32", "bf16")
+            if self.precision not in allowed:
+                agents = "recurrent" if s.recurrent else "feed-forward"
+                raise UsageError(
+                    f"precision = {self.precision!r}: {self.algorithm} with {agents} agents runs in "
+                    f"{' or '.join(allowed)} only"
+                )
         if self.total_steps < s.num_envs * s.num_steps:
             raise UsageError(
                 f"total_steps = {self.total_steps} is less than one rollout of num_envs * num_steps = "

@@ -46,10 +46,11 @@ class KFacmac(OffPolicyAlgorithm[Prepared]):
         inputs: int,
         dtype: torch.dtype,
         debug_drift: bool = False,
+        precision: str = "fp32",
     ) -> None:
-        super().__init__(spec, settings, levels, inputs, dtype, debug_drift)
+        super().__init__(spec, settings, levels, inputs, dtype, debug_drift, precision)
         s, self.groups = settings, 1 if settings.shared_critic else spec.num_agents
-        self.utility = Mlp(spec.obs_size + spec.num_actions, s.hidden, 1)
+        self.utility = Mlp(spec.obs_size + spec.num_actions, s.hidden, 1, precision)
         self.mixer = MixerNetwork(spec.state_size, spec.num_agents, s.mixer_hidden, s.hyper_hidden)
         # one parameter set, because FACMAC clips the gradient of critics and mixer by their joint norm
         shapes = {f"utility.{name}": (self.groups, *shape) for name, shape in self.utility.shapes().items()}

@@ -28,10 +28,11 @@ class KMaddpg(OffPolicyAlgorithm[None]):
         inputs: int,
         dtype: torch.dtype,
         debug_drift: bool = False,
+        precision: str = "fp32",
     ) -> None:
-        super().__init__(spec, settings, levels, inputs, dtype, debug_drift)
+        super().__init__(spec, settings, levels, inputs, dtype, debug_drift, precision)
         s, groups = settings, 1 if settings.shared_critic else spec.num_agents
-        self.q = Mlp(spec.state_size + spec.num_agents * spec.num_actions, s.hidden, 1)
+        self.q = Mlp(spec.state_size + spec.num_agents * spec.num_actions, s.hidden, 1, precision)
         self.critic = Learner(
             self.q.shapes(), groups, s.optimizer, s.critic_lr, s.max_grad_norm, s.eps, dtype, more_slots=("target",)
         )

@@ -1,8 +1,7 @@
 """The networks that produce the mixer's weights from the state, as QMIX and FACMAC have them, with their gradient.
 
-    w1 = relu(s A + a) B + b        w2 = relu(s C + c) D + d        b1 = s E + e        v = relu(s F + f) G + g
-
-The four first layers are one product. Sizes: R rows, S state, N agents, M mixer_hidden, Y hyper_hidden.
+The formulas are in :mod:`kpg_fast.kernels.hypernetwork`. Sizes: R rows, S state, N agents, M mixer_hidden, Y
+hyper_hidden.
 """
 
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kpg_fast.networks.mlp import Buffers, Parameters, affine, affine_gradient, initialise_uniform, through_relu
+from kpg_fast.kernels import hypernetwork
+from kpg_fast.networks.mlp import Buffers, Parameters, initialise_uniform
 
 
 class MixerWeights(NamedTuple):
@@ -56,34 +56,16 @@ class MixerNetwork:
     def forward(self, p: Parameters, state: Tensor, buffers: Buffers, name: str) -> tuple[MixerWeights, Tensor]:
         """Weights for states [R, S], and the first layer's output [1, R, 2 Y + 2 M] for :meth:`gradient`."""
         rows, m = state.shape[0], self.mixer_hidden
-
-        def layer(part: str, x: Tensor) -> Tensor:
-            b = p[f"{part}.b"]
-            return affine(p[f"{part}.w"], b, x, buffers(f"{name}.{part}", 1, rows, b.shape[1]))
-
-        first = layer("state", state[None])
-        first[..., :-m].relu_()
-        second = {part: layer(part, x) for part, x in self._inputs(first).items()}
-        w1 = second["w1"].view(rows, self.num_agents, m)
-        return MixerWeights(w1, first[0, :, -m:].contiguous(), second["w2"][0], second["v"].view(rows)), first
+        first = buffers(f"{name}.first", 1, rows, 2 * self.hyper_hidden + 2 * m)
+        w1, v = buffers(f"{name}.w1", rows, self.num_agents * m), buffers(f"{name}.v", rows, 1)
+        b1, w2 = buffers(f"{name}.b1", rows, m), buffers(f"{name}.w2", rows, m)
+        hypernetwork.forward(p, state, first, w1, b1, w2, v)
+        return MixerWeights(w1.view(rows, self.num_agents, m), b1, w2, v[:, 0]), first
 
     def gradient(
         self, p: Parameters, state: Tensor, first: Tensor, grads: MixerWeights, buffers: Buffers, out: Parameters
     ) -> None:
         """Write the parameters' gradient for that of the weights to ``out``."""
-        rows = state.shape[0]
-        at_first = buffers("mixer.dfirst", *first.shape)
-        inputs, into = self._inputs(first), self._inputs(at_first)
-        for part, delta in (("w1", grads.w1), ("w2", grads.w2), ("v", grads.v)):
-            delta = delta.reshape(1, rows, -1)
-            affine_gradient(inputs[part], delta, out[f"{part}.w"], out[f"{part}.b"])
-            into[part].copy_(torch.matmul(delta, p[f"{part}.w"].mT))
-        at_first[0, :, -self.mixer_hidden :] = grads.b1
-        hidden = at_first[..., : -self.mixer_hidden]
-        through_relu(hidden, first[..., : -self.mixer_hidden])
-        affine_gradient(state[None], at_first, out["state.w"], out["state.b"])
-
-    def _inputs(self, first: Tensor) -> dict[str, Tensor]:
-        """The parts of the first layer that the second layers take."""
-        y, m = self.hyper_hidden, self.mixer_hidden
-        return {"w1": first[..., :y], "w2": first[..., y : 2 * y], "v": first[..., 2 * y : 2 * y + m]}
+        scratch = buffers("mixer.scratch", 2, *first.shape[1:])
+        dw1, db1, dw2, dv = grads.w1.flatten(1), grads.b1, grads.w2, grads.v[:, None]
+        hypernetwork.backward(p, state, first, dw1, db1, dw2, dv, scratch, out)

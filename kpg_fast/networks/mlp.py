@@ -96,23 +96,3 @@ def initialise_uniform(parameter: Tensor, fan_in: int, generator: torch.Generato
     bound = 1 / sqrt(fan_in)
     values = torch.empty(parameter.shape, dtype=parameter.dtype)
     parameter.copy_(values.uniform_(-bound, bound, generator=generator))
-
-
-def affine(w: Tensor, b: Tensor, x: Tensor, out: Tensor) -> Tensor:
-    """x w + b: [G, R, I] x [G, I, O] + [G, O] -> ``out`` [G, R, O]; ``x`` may serve all G (its axis is 1)."""
-    if x.shape[0] != w.shape[0]:
-        x = x.expand(w.shape[0], -1, -1)
-    return torch.baddbmm(b[:, None], x, w, out=out)
-
-
-def affine_gradient(x: Tensor, delta: Tensor, dw: Tensor, db: Tensor) -> None:
-    """Write the gradients of :func:`affine`'s parameters for the output's gradient ``delta`` [G, R, O]."""
-    if x.shape[0] != delta.shape[0]:
-        x = x.expand(delta.shape[0], -1, -1)
-    torch.bmm(x.mT, delta, out=dw)
-    torch.sum(delta, 1, out=db)
-
-
-def through_relu(delta: Tensor, activation: Tensor) -> None:
-    """Set ``delta`` to 0, in place, where the ReLU's output ``activation`` is 0."""
-    torch.ops.aten.threshold_backward.grad_input(delta, activation, 0, grad_input=delta)

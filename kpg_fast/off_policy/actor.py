@@ -37,8 +37,10 @@ class FeedForward:
 
     recurrent = False
 
-    def __init__(self, inputs: int, settings: OffPolicy, out_size: int, buffers: Buffers) -> None:
-        self.net = Mlp(inputs, settings.hidden, out_size)
+    def __init__(
+        self, inputs: int, settings: OffPolicy, out_size: int, buffers: Buffers, precision: str = "fp32"
+    ) -> None:
+        self.net = Mlp(inputs, settings.hidden, out_size, precision)
         self.buffers = buffers
         self.shapes, self.initialise = self.net.shapes(), self.net.initialise
 
@@ -113,14 +115,20 @@ class Actor:
     """The policies of all agents, shared or one each."""
 
     def __init__(
-        self, spec: EnvSpec, settings: OffPolicy, inputs: int, dtype: torch.dtype, debug_drift: bool = False
+        self,
+        spec: EnvSpec,
+        settings: OffPolicy,
+        inputs: int,
+        dtype: torch.dtype,
+        debug_drift: bool = False,
+        precision: str = "fp32",
     ) -> None:
         self.spec, self.settings = spec, settings
         self.buffers = Buffers(dtype)
         self.network: FeedForward | Recurrent = (
             Recurrent(inputs, settings, spec.num_actions)
             if settings.recurrent
-            else FeedForward(inputs, settings, spec.num_actions, self.buffers)
+            else FeedForward(inputs, settings, spec.num_actions, self.buffers, precision)
         )
         self.learner = Learner(
             self.network.shapes,

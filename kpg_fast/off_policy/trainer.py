@@ -43,7 +43,7 @@ class OffPolicyTrainer:
         self.experience = (Episodes if s.recurrent else Transitions)(spec, s, dtype, path, spare)
         inputs = spec.obs_size + self.experience.appended
         self.algorithm = _ALGORITHMS[config.algorithm](
-            spec, s, config.levels, inputs, dtype, debug_drift=config.debug_drift
+            spec, s, config.levels, inputs, dtype, config.debug_drift, config.precision
         )
         self.algorithm.initialise(self.generator)
         self.explorer = Player(self.algorithm.actor, self.experience, s.num_envs)

@@ -43,6 +43,7 @@ class OffPolicyAlgorithm(ABC, Generic[Prepared]):
         inputs: I, the size of the actors' observation with what is appended to it.
         dtype: float32, or float64 for tests.
         debug_drift: verify after every level that theta and the optimiser state are untouched.
+        precision: of the perceptrons' products, see :mod:`kpg_fast.kernels.mlp`.
     """
 
     critic: Learner
@@ -55,9 +56,10 @@ class OffPolicyAlgorithm(ABC, Generic[Prepared]):
         inputs: int,
         dtype: torch.dtype,
         debug_drift: bool = False,
+        precision: str = "fp32",
     ) -> None:
         self.spec, self.settings, self.levels = spec, settings, levels
-        self.actor = Actor(spec, settings, inputs, dtype, debug_drift)
+        self.actor = Actor(spec, settings, inputs, dtype, debug_drift, precision)
         self.buffers = Buffers(dtype)
         self.updates = 0
 
