@@ -16,6 +16,8 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -44,17 +46,8 @@ class RunDirectory:
         Raises:
             UsageError: ``path`` exists, or cannot be written.
         """
-        check_new(path)
-        aside = path.with_name(f".{path.name}.partial-{os.getpid()}")
-        try:
-            with writing(path):
-                (aside / "checkpoints").mkdir(parents=True)
-            write_aside(aside / "config.json", _json(config.to_dict()))
-            write_aside(aside / "provenance.json", _json(_provenance(facts)))
-            with writing(path):
-                aside.rename(path)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        with making(path, config.to_dict(), facts) as aside:
+            (aside / "checkpoints").mkdir()
         return cls.open(path)
 
     @classmethod
@@ -95,6 +88,29 @@ class RunDirectory:
     def write_json(self, name: str, values: Any) -> None:
         """Write a JSON file, whole or not at all."""
         write_aside(self.path / name, _json(values))
+
+
+@contextmanager
+def making(path: Path, config: dict[str, Any], facts: dict[str, str]) -> Iterator[Path]:
+    """A directory to fill beside ``path``, which has its name when the block is left and is gone if by an error.
+
+    ``config.json`` and ``provenance.json`` are in it.
+
+    Raises:
+        UsageError: ``path`` exists, or cannot be written.
+    """
+    check_new(path)
+    aside = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        with writing(path):
+            aside.mkdir(parents=True)
+        write_aside(aside / "config.json", _json(config))
+        write_aside(aside / "provenance.json", _json(_provenance(facts)))
+        with writing(path):
+            yield aside
+            aside.rename(path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def default_path(config: Config) -> Path:

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from kpg_fast.runs.progress import Silent, Status
+from kpg_fast.runs.progress import Silent
 from kpg_fast.trainer import Trainer
 
 
@@ -26,14 +26,14 @@ class Display(Silent):
 
     def begin(self, trainer: Trainer, run_dir: Path, seeds: Sequence[int] = ()) -> None:
         """See :class:`Progress`."""
-        self.status = Status(trainer, seeds)
+        super().begin(trainer, run_dir, seeds)
         self.note(f"{self.status.title}, run directory {run_dir}")
 
     def update(self, metrics: dict[str, float]) -> None:
         """See :class:`Progress`."""
         warning = self.status.add(metrics)
         if warning:
-            self.note(warning)
+            self.note(f"warning: {warning}")
         cells = self.status.cells(metrics)
         split = Text(cells.pop("time", ""), style="dim")
         names, values = list(cells), list(cells.values())

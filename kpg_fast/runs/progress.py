@@ -1,6 +1,7 @@
 """What a run says while it works: plain lines in a log (display.py has the live display for a terminal)."""
 
 import sys
+import warnings
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,13 +36,17 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Says nothing."""
+    """Says nothing; what a run must warn of is a Python warning."""
 
     def begin(self, trainer: Trainer, run_dir: Path, seeds: Sequence[int] = ()) -> None:
         """See :class:`Progress`."""
+        self.status = Status(trainer, seeds)
 
     def update(self, metrics: dict[str, float]) -> None:
         """See :class:`Progress`."""
+        warning = self.status.add(metrics)
+        if warning:
+            warnings.warn(warning, stacklevel=2)
 
     def note(self, text: str) -> None:
         """See :class:`Progress`."""
@@ -63,7 +68,7 @@ class Lines(Silent):
 
     def begin(self, trainer: Trainer, run_dir: Path, seeds: Sequence[int] = ()) -> None:
         """See :class:`Progress`."""
-        self.status = Status(trainer, seeds)
+        super().begin(trainer, run_dir, seeds)
         self.next_line = 0.0
         self.note(f"{self.status.title}, run directory {run_dir}")
 
@@ -71,7 +76,7 @@ class Lines(Silent):
         """See :class:`Progress`."""
         warning = self.status.add(metrics)
         if warning:
-            self.note(warning)
+            self.note(f"warning: {warning}")
         last = metrics["update"] == self.status.num_updates
         if last or "eval/return_mean" in metrics or perf_counter() >= self.next_line:
             self.note("  ".join(f"{name} {value}" for name, value in self.status.cells(metrics).items()))
@@ -123,7 +128,7 @@ class Status:
             return None
         self.warned = True
         return (
-            f"warning: contraction ratio {ratio:.2f} > 1 at update {metrics['update']:.0f}: each level moves the "
+            f"contraction ratio {ratio:.2f} > 1 at update {metrics['update']:.0f}: each level moves the "
             "policies further than the one before, so more levels do not settle. Lower --lr, or use fewer --levels; "
             "metrics.jsonl keeps contraction_ratio and delta/1..K of every update."
         )

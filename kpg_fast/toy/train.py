@@ -15,6 +15,7 @@ from kpg_fast.envs.toy.games import Game, MeetUp, meet_up_factor
 from kpg_fast.envs.vec_env import Array
 from kpg_fast.errors import UsageError
 from kpg_fast.kpg import k_level_update
+from kpg_fast.runs.directory import making
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +142,10 @@ def run(options: ToyOptions) -> list[tuple[Regime, list[LevelPath]]]:
 
 
 def train_toy(options: ToyOptions, run_dir: str | Path) -> dict[str, float]:
-    """Run and keep: ``config.json``, ``metrics.jsonl`` (a line a step, K and regime), ``paths.png`` and ``paths.svg``.
+    """Run and keep it all in a new directory, whole or not at all.
+
+    That is ``config.json``, ``provenance.json``, ``metrics.jsonl`` (a line a step, K and regime), ``paths.png`` and
+    ``paths.svg``.
 
     Args:
         options: what to run.
@@ -156,19 +160,10 @@ def train_toy(options: ToyOptions, run_dir: str | Path) -> dict[str, float]:
     from kpg_fast.toy.plot import draw
 
     results = run(options)
-    run_dir = Path(run_dir)
-    try:
-        run_dir.mkdir(parents=True)
-    except FileExistsError:
-        raise UsageError(f"run directory {run_dir} exists; name another one") from None
-    except OSError as error:
-        raise UsageError(f"cannot make run directory {run_dir}: {error.strerror}") from None
-    (run_dir / "config.json").write_text(json.dumps({"algorithm": "kpg", **asdict(options)}, indent=2) + "\n")
-    with (run_dir / "metrics.jsonl").open("w") as lines:
-        for regime, paths in results:
-            for path in paths:
-                lines.writelines(json.dumps(row) + "\n" for row in _rows(regime, path))
-    draw(results, run_dir)
+    rows = [row for regime, paths in results for path in paths for row in _rows(regime, path)]
+    with making(Path(run_dir), {"algorithm": "kpg", **asdict(options)}, {}) as aside:
+        (aside / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        draw(results, aside)
     return {f"distance/{path.levels}": float(path.distance[-1]) for path in results[0][1]}
 
 

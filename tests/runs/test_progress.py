@@ -6,7 +6,7 @@ from rich.console import Console
 
 from kpg_fast.config import Config
 from kpg_fast.runs.display import Display
-from kpg_fast.runs.progress import Lines, Progress
+from kpg_fast.runs.progress import Lines, Progress, Silent
 from tests.fake_trainer import FakeTrainer
 
 
@@ -48,6 +48,12 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert part in lines[-1]
     assert len(lines) == 4  # no line for every update
+
+
+def test_python_warns_of_what_a_silent_run_would_show() -> None:
+    with pytest.warns(UserWarning, match=r"contraction ratio 1.50 > 1 at update 2") as warned:
+        follow(Silent())
+    assert len(warned) == 1
 
 
 def test_display_on_a_terminal() -> None:

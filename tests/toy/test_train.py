@@ -127,10 +127,21 @@ def test_a_run_is_kept_and_drawn(tmp_path):
         assert row["distance"] == pytest.approx(row["closed_form"], rel=1e-6)
     assert result["distance/2"] == rows[7]["distance"]
     assert json.loads((tmp_path / "run" / "config.json").read_text())["levels"] == 2
+    assert json.loads((tmp_path / "run" / "provenance.json").read_text())["commit"]
     assert (tmp_path / "run" / "paths.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (tmp_path / "run" / "paths.svg").read_text()
     with pytest.raises(UsageError, match="exists"):
         train_toy(ToyOptions(levels=2, steps=3), tmp_path / "run")
+
+
+def test_a_run_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("kpg_fast.toy.plot.draw", fail)
+    with pytest.raises(UsageError, match="No space left"):
+        train_toy(ToyOptions(levels=2, steps=3), tmp_path / "run")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("env", ["toy/stag_hunt", "toy/quadratic", "toy/penalty"])
