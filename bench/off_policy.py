@@ -47,10 +47,15 @@ def build(
 
 
 def against_plain(algorithm: str, num_agents: int, batch_size: int, levels: int) -> Samples:
-    """Milliseconds an update, ours and the plain one by turns."""
+    """Milliseconds an update by turns: ours in float32 and with ``--precision bf16``, and the plain one in float32."""
     ours, batch = build(algorithm, num_agents, batch_size, levels)
+    bf16, _ = build(algorithm, num_agents, batch_size, levels, precision="bf16")
     plain, generator = PlainOffPolicy(ours), torch.Generator().manual_seed(0)
-    contenders = {"ours": lambda: ours.update(batch, generator), "plain": lambda: plain.update(batch)}
+    contenders = {
+        "ours": lambda: ours.update(batch, generator),
+        "bf16": lambda: bf16.update(batch, generator),
+        "plain": lambda: plain.update(batch),
+    }
     return _milliseconds(in_turns(contenders, repeats=9 if batch_size > 500 else 25))
 
 

@@ -59,6 +59,7 @@ class KFacmac(OffPolicyAlgorithm[Prepared]):
             shapes, 1, s.optimizer, s.critic_lr, s.max_grad_norm, s.eps, dtype, more_slots=("target",)
         )
         self.monotonic = s.mixer == "monotonic"
+        self._named: dict[str, tuple[Parameters, Parameters]] = {}
 
     def initialise_critic(self, generator: torch.Generator) -> None:
         """See :class:`OffPolicyAlgorithm`."""
@@ -126,6 +127,8 @@ class KFacmac(OffPolicyAlgorithm[Prepared]):
 
     def _parameters(self, slot: str) -> tuple[Parameters, Parameters]:
         """Those of the utilities [G, ...] and of the mixer [1, ...]."""
-        views = self.critic.views(slot)
-        utility = {name[8:]: view[0] for name, view in views.items() if name.startswith("utility.")}
-        return utility, {name[6:]: view for name, view in views.items() if name.startswith("mixer.")}
+        if slot not in self._named:
+            views = self.critic.views(slot)
+            utility = {name[8:]: view[0] for name, view in views.items() if name.startswith("utility.")}
+            self._named[slot] = utility, {name[6:]: view for name, view in views.items() if name.startswith("mixer.")}
+        return self._named[slot]

@@ -219,6 +219,8 @@ def td_targets(batch: Batch, q_next: Tensor, gamma: float, td_lambda: float) -> 
     last stored step: it bootstraps at a time limit. With one step (transitions) it is r + gamma (1 - terminated) q'.
     """
     t = batch.steps
+    if t == 1:
+        return batch.reward + gamma * (1 - batch.terminated) * q_next
     by_step = q_next.view(*q_next.shape[:-1], t, -1)
     reward, goes_on, last = (x.view(t, -1) for x in (batch.reward, 1 - batch.terminated, batch.last))
     targets = torch.empty_like(by_step)
