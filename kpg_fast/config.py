@@ -11,7 +11,7 @@ from kpg_fast.off_policy.settings import FACMAC_PRESETS, MADDPG_PRESETS, RUN_DEF
 
 Algorithm = Literal["k-mappo", "k-maddpg", "k-facmac"]
 Preset = Literal["jaxmarl", "kpg", "mamujoco", "smac"]
-Precision = Literal["fp32", "mixed-lookahead", "bf16"]
+Precision = Literal["fp32", "tf32", "mixed-lookahead", "bf16"]
 ClipMode = Literal["product", "own", "double"]
 OptimizerName = Literal["adam", "rmsprop", "sgd"]
 
@@ -144,9 +144,13 @@ class Config:
     """Options of the environment as ``name=value``, e.g. ``flavour=jaxmarl attack_mode=random``."""
     precision: Precision = "fp32"
     """Of the products: float32; bf16 factors summed in float32 in the levels below K, which only make M_i, and
-    float32 in everything that is committed; or bf16 everywhere (parameters and optimiser stay float32)."""
+    float32 in everything that is committed; or bf16 everywhere (parameters and optimiser stay float32). ``tf32``, on a
+    card only, is the second with tf32 factors in what is committed."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where everything runs; training on ``cuda`` is not there yet and says so."""
+    """Where everything runs but greedy evaluations, which the CPU plays; ``cuda``: k-mappo on smax/."""
+    graphs: bool = True
+    """On ``cuda``, capture an iteration once and replay it; without, every operation is queued by itself, with the same
+    numbers and what a debugger needs."""
     run_dir: str | None = None
     """Where the run is kept; by default a new directory under ``runs/``."""
     eval_episodes: int = 512
@@ -198,8 +202,7 @@ class Config:
             raise UsageError(f"seed = {self.seed}: must be below 2**32 = {2**32}")
         if self.preset not in presets_of(self.algorithm):
             raise unknown_name("preset", self.preset, presets_of(self.algorithm))
-        if self.device != "cpu":
-            raise UsageError(f"device = {self.device!r}: this version trains on the cpu only")
+        self._check_device()
         s = self.settings
         s.check()
         if isinstance(s, OffPolicy):
@@ -216,6 +219,18 @@ class Config:
                 f"{s.num_envs * s.num_steps}"
             )
 
+    def _check_device(self) -> None:
+        if self.device == "cpu":
+            if self.precision == "tf32":
+                raise UsageError("precision = 'tf32': only a card has it (device cuda); see mixed-lookahead and bf16")
+            return
+        if self.algorithm != "k-mappo" or not self.env.startswith("smax/"):
+            raise UsageError(
+                f"device = 'cuda': {self.algorithm} on {self.env} trains on the cpu; k-mappo on smax/ on a card, too"
+            )
+        if self.debug_drift and self.graphs:
+            raise UsageError("debug_drift looks at every level, which a captured iteration cannot: add --no-graphs")
+
     @property
     def num_updates(self) -> int:
         """Rollouts, and so updates, of the whole run."""
@@ -224,7 +239,7 @@ class Config:
     @property
     def forward_precision(self) -> str:
         """Of the products of passes through the networks, and of the gradients that are committed."""
-        return "bf16" if self.precision == "bf16" else "fp32"
+        return self.precision if self.precision in ("bf16", "tf32") else "fp32"
 
     @property
     def k_mappo(self) -> KMappo:

@@ -31,7 +31,7 @@ class Evaluation:
             self.close()
             config = self.config
             options = config.options() | ({"auto_reset": False} if watch else {})  # so that the end can be seen
-            self.env = make(config.env, envs, config.seed + _SEED, config.device, **options)
+            self.env = make(config.env, envs, config.seed + _SEED, "cpu", **options)
         try:
             metrics = play(self.env, player(envs), -(-episodes // envs), watch)
             if isinstance(self.env, UnevenVecEnv):

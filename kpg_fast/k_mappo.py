@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kpg_fast.config import Config
+from kpg_fast.graphs import Beside
 from kpg_fast.k_mappo_levels import Levels
 from kpg_fast.kernels.gae import gae
 from kpg_fast.kernels.value_loss import value_loss
@@ -25,6 +26,7 @@ class KMappo:
 
     def __init__(self, config: Config, actor: Actor, critic: Critic, watch: Stopwatch | None = None) -> None:
         self.config, self.actor, self.critic, self.watch = config, actor, critic, watch or Stopwatch()
+        self.beside = Beside(actor.theta["out.b"].device)
 
     @torch.no_grad()
     def advantages(self, rollout: Rollout, values: Tensor, last_values: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,6 +94,12 @@ class KMappo:
         return {"value_loss": torch.stack([loss.detach() for loss in losses])}
 
     def update(self, batch: Minibatch) -> dict[str, Tensor]:
-        """Actors and critic once; returns what was measured, tensors [S, ...] by the names of metrics."""
+        """Actors and critic once, on a card beside each other; returns what was measured, tensors [S, ...] by the
+        names of metrics.
+        """
         self.watch.start()
-        return self.update_actor(batch) | self.update_critic(batch)
+        with self.beside.fork():
+            of_critic = self.update_critic(batch)
+        of_actor = self.update_actor(batch)
+        self.beside.join()
+        return of_actor | of_critic

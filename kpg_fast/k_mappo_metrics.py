@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kpg_fast.kernels.k_level_surrogate import STATS
 from kpg_fast.minibatch import Minibatch
+from kpg_fast.place import Fetched, pinned
 from kpg_fast.seeds import per_seed, total
 
 _M_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -25,6 +26,7 @@ class Measured:
         self.levels, self.count = levels, 0
         self._sums: dict[str, Tensor] = {}
         self._log_m: Tensor | None = None
+        self._host: Tensor | None = None
 
     def follow(self, measured: dict[str, Tensor]) -> None:
         """Add a minibatch's tensors [S], ``surrogate`` [S, 7] and ``log_m`` [S, T, E, N]."""
@@ -41,12 +43,21 @@ class Measured:
             columns.append(_quantiles(self._log_m.flatten(1)).exp())
         return torch.cat([column.double() for column in columns], 1)
 
-    def metrics(self, table: list[list[float]]) -> list[dict[str, float]]:
+    def fetch(self, table: Tensor, fetched: Fetched) -> Tensor:
+        """Queue a copy of the table for the host, which :meth:`metrics` takes."""
+        if table.device.type == "cpu":
+            return table
+        if self._host is None:
+            self._host = pinned(tuple(table.shape), table.dtype)
+        fetched.fetch([(table, self._host)])
+        return self._host
+
+    def metrics(self, table: Tensor) -> list[dict[str, float]]:
         """The metrics of every seed from the numbers of :meth:`table`."""
         means = [name for key in self._sums for name in (STATS if key == "surrogate" else (key,))]
         quantiles = [f"m/q{int(100 * q):02d}" for q in _M_QUANTILES]
         found = []
-        for row in table:
+        for row in table.tolist():
             own = {name: value / self.count for name, value in zip(means, row, strict=False)}
             own["explained_variance"], *rest = row[len(means) :]
             own |= zip(quantiles, rest, strict=False)
@@ -78,5 +89,6 @@ def _quantiles(x: Tensor) -> Tensor:
     """Those of each row of [S, M], [S, 5], as torch.quantile interpolates, which would wait for the result."""
     ranks = np.array(_M_QUANTILES, np.float32) * np.float32(x.shape[1] - 1)
     ordered = x.float().sort(1).values
-    below, above = (ordered[:, rounded(ranks).astype(int).tolist()] for rounded in (np.floor, np.ceil))
-    return torch.lerp(below, above, torch.from_numpy(ranks - np.floor(ranks)).to(x.device))
+    places = zip(np.floor(ranks), np.ceil(ranks), ranks - np.floor(ranks), strict=True)
+    found = [torch.lerp(ordered[:, int(low)], ordered[:, int(high)], float(part)) for low, high, part in places]
+    return torch.stack(found, 1)

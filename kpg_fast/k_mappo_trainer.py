@@ -1,6 +1,6 @@
 """K-MAPPO on one environment: rollouts, updates, evaluation, and all that an exact resume needs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -9,40 +9,49 @@ import torch
 from torch import Tensor
 
 from kpg_fast.config import Config
-from kpg_fast.envs import EnvSpec, SideBySide, UnevenVecEnv, VecEnv, make
+from kpg_fast.envs import EnvSpec, SideBySide, UnevenVecEnv, VecEnv, make_seeds
 from kpg_fast.errors import UsageError
 from kpg_fast.evaluation import Evaluation
+from kpg_fast.graphs import Capture, Replayed, cuda_graph
 from kpg_fast.k_mappo import KMappo
 from kpg_fast.k_mappo_metrics import Measured
+from kpg_fast.k_mappo_schedule import Schedule
 from kpg_fast.minibatch import Minibatch
 from kpg_fast.networks.actor_critic import Network
 from kpg_fast.networks.value_norm import ValueNorm
+from kpg_fast.place import Fetched, Place, place_of
 from kpg_fast.policies import Actor, Critic
 from kpg_fast.rollout import EpisodeTracker, Rollout
 from kpg_fast.stopwatch import Stopwatch
 from kpg_fast.store.learner import Learner
 
-CPU = torch.device("cpu")
 
-
-def build_actor(config: Config, spec: EnvSpec, dtype: torch.dtype, seeds: Sequence[int] | None = None) -> Actor:
+def build_actor(
+    config: Config,
+    spec: EnvSpec,
+    dtype: torch.dtype,
+    seeds: Sequence[int] | None = None,
+    device: torch.device | None = None,
+) -> Actor:
     """The actors of a run with their optimiser, uninitialised."""
     s, n, seeds = config.k_mappo, spec.num_agents, seeds or (config.seed,)
     ids = n if s.agent_id and s.shared_actor else 0
     network = Network(spec.obs_size, s.hidden, spec.num_actions, s.recurrent, 0.01, ids, config.forward_precision)
-    groups = len(seeds) * (1 if s.shared_actor else n)
+    groups, drift = len(seeds) * (1 if s.shared_actor else n), config.debug_drift
     learner = Learner(
-        network.shapes(), groups, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype, debug_drift=config.debug_drift
+        network.shapes(), groups, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype, debug_drift=drift, device=device
     )
     return Actor(network, learner, n, seeds)
 
 
-def build_critic(config: Config, spec: EnvSpec, dtype: torch.dtype, seeds: Sequence[int] | None = None) -> Critic:
+def build_critic(config: Config, spec: EnvSpec, dtype: torch.dtype, seeds: Sequence[int], place: Place) -> Critic:
     """The critic of a run with its optimiser, uninitialised."""
-    s, n, sets = config.k_mappo, spec.num_agents, len(seeds or (config.seed,))
+    s, n, sets = config.k_mappo, spec.num_agents, len(seeds)
     network = Network(spec.state_size, s.hidden, 1, s.recurrent, 1.0, n, config.forward_precision)
-    learner = Learner(network.shapes(), sets, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype)
-    return Critic(network, learner, n, s.death_mask, ValueNorm(sets, dtype, CPU) if s.value_norm else None)
+    learner = Learner(network.shapes(), sets, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype, device=place.device)
+    norm = ValueNorm(sets, dtype, place.device) if s.value_norm else None
+    cuts = 1 + (s.num_steps - 1) // spec.max_episode_steps if place.queued else None
+    return Critic(network, learner, n, s.death_mask, norm, cuts)
 
 
 class KMappoTrainer:
@@ -53,37 +62,50 @@ class KMappoTrainer:
         dtype: float64 is for tests: every operation in double precision.
         seeds: several, trained as one batch, each as if it were alone; by default that of ``config``. What has an
             ``index`` is then asked for one of them (:mod:`kpg_fast.k_mappo_seeds`).
+        place: where; by default where ``config`` says.
+        capture: how work is captured where the place has graphs.
     """
 
-    def __init__(self, config: Config, dtype: torch.dtype = torch.float32, seeds: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        dtype: torch.dtype = torch.float32,
+        seeds: Sequence[int] | None = None,
+        place: Place | None = None,
+        capture: Capture[Any] | None = cuda_graph,
+    ) -> None:
         self.seeds = tuple(seeds or (config.seed,))
         self.configs = [replace(config, seed=seed) for seed in self.seeds]
-        self.config, self.dtype = self.configs[0], dtype
-        s = config.k_mappo
-        self.parts = [make(config.env, s.num_envs, seed, config.device, **config.options()) for seed in self.seeds]
-        self.env: VecEnv = self.parts[0] if len(self.seeds) == 1 else SideBySide(self.parts)
+        self.config, self.dtype, self.place = self.configs[0], dtype, place or place_of(config)
+        s, device, queued = config.k_mappo, self.place.device, self.place.queued
+        self.env = make_seeds(config.env, s.num_envs, self.seeds, device if queued else None, **config.options())
+        self.parts = self.env.parts if isinstance(self.env, SideBySide) else [self.env]
         spec = self.env.spec
-        if refusal := _refusal(self.parts):
+        if refusal := _refusal(self.env, len(self.seeds)):
             self.env.close()
             raise UsageError(refusal)
         self.evaluations = [Evaluation(each, self.env) for each in self.configs]
         self.facts = dict(spec.facts)
         self.generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
-        self.actor = build_actor(config, spec, dtype, self.seeds)
-        self.critic = build_critic(config, spec, dtype, self.seeds)
+        self.actor = build_actor(config, spec, dtype, self.seeds, device)
+        self.critic = build_critic(config, spec, dtype, self.seeds, self.place)
         for index, generator in enumerate(self.generators):
             self.actor.initialise(index, generator)
             self.critic.initialise(index, generator)
         self.actor.begin(spec.num_envs)
         self.critic.begin(spec.num_envs)
-        self.watch = Stopwatch()
+        self.watch = Stopwatch(on=not queued)
         self.algorithm = KMappo(config, self.actor, self.critic, self.watch)
-        self.rollout = Rollout.allocate(spec, s.num_steps)
+        self.rollout = Rollout.allocate(spec, s.num_steps, device)
         self.rollout.begin(self.env)
         self.episodes = [EpisodeTracker.allocate(s.num_envs) for _ in self.seeds]
         self.outcomes = [
-            [out.part(self._envs(index)) for out in self.rollout.steps] for index in range(len(self.seeds))
+            [out.part(self._envs(index)) for out in self.rollout.outcomes] for index in range(len(self.seeds))
         ]
+        self.schedule = Schedule(config, len(self.seeds), self.place)
+        self.fetched_outcomes, self.fetched_metrics = Fetched(), Fetched()
+        how = capture if self.place.graphs else None
+        self._roll_out, self._learn = Replayed(self._roll_out_once, how), Replayed(self._learn_once, how)
         self.updates, self.num_updates = 0, config.num_updates
 
     @property
@@ -102,29 +124,42 @@ class KMappoTrainer:
     def update_all(self) -> list[dict[str, float]]:
         """:meth:`update` of all seeds at once; the metrics of each."""
         s, start = self.config.k_mappo, perf_counter()
-        lr = s.lr * (1 - self.updates / self.num_updates) if s.anneal_lr else s.lr
-        self.actor.learner.lr = self.critic.learner.lr = lr
         self.roll_out()
-        measured, table = self._learn(self.whole_batch())
-        metrics = measured.metrics(table.tolist())
+        self.rollout.fetch_outcomes(self.fetched_outcomes)
+        self.actor.learner.lr = self.critic.learner.lr = self.schedule.lr
+        self.schedule.shuffle(self.generators)
+        measured, table = self._learn()
+        self.updates += 1
+        for part in (self.actor, self.critic):
+            part.learner.steps = self.updates * s.num_epochs * s.num_minibatches
+        read = measured.fetch(table, self.fetched_metrics)
+        self.fetched_outcomes.wait()  # a card is still learning
+        ended = [track.follow(steps) for track, steps in zip(self.episodes, self.outcomes, strict=True)]
+        self.fetched_metrics.wait()
         rate = s.num_steps * s.num_envs / (perf_counter() - start)
-        common = self._seconds() | {"lr": lr, "env_sps": rate, "agent_sps": rate * self.env.spec.num_agents}
+        common = self._seconds() | {"lr": self.schedule.lr}
+        common |= {"env_sps": rate, "agent_sps": rate * self.env.spec.num_agents}
         if isinstance(self.env, UnevenVecEnv):
             common |= self.env.metrics()
-        self.updates += 1
-        ended = [track.follow(steps) for track, steps in zip(self.episodes, self.outcomes, strict=True)]
-        return [episodes | own | common for episodes, own in zip(ended, metrics, strict=True)]
+        return [episodes | own | common for episodes, own in zip(ended, measured.metrics(read), strict=True)]
 
     def _seconds(self) -> dict[str, float]:
         seconds = self.watch.read()
-        levels = sum(value for name, value in seconds.items() if name.startswith("time/level_"))
-        return seconds | {"time/levels": levels}
+        levels = [value for name, value in seconds.items() if name.startswith("time/level_")]
+        return seconds | ({"time/levels": sum(levels)} if levels else {})
 
     def roll_out(self) -> None:
         """Collect the next rollout, and keep the hidden states that it begins with."""
-        for part in (self.actor, self.critic):
-            part.start.copy_(part.hidden)
-        self.rollout.collect(self.env, self.actor, self.updates * self.config.k_mappo.num_steps, self.watch)
+        self.schedule.begin(self.updates)
+        self._roll_out()
+
+    def _roll_out_once(self) -> None:
+        hidden = self.actor.hidden  # the same memory at every call
+        self.actor.start.copy_(hidden)
+        self.critic.start.copy_(self.critic.hidden)
+        self.rollout.collect(self.env, self.actor, self.schedule.steps, self.watch, void=not self.place.queued)
+        hidden.copy_(self.actor.hidden)
+        self.actor.hidden = hidden
 
     def whole_batch(self) -> Minibatch:
         """The rollout with values and advantages."""
@@ -142,18 +177,12 @@ class KMappoTrainer:
             _, actor_hiddens = actor.logits(actor.theta, obs, actor.start, rollout.reset[:, :-1])
         return whole.stretches(length, actor_hiddens, critic_hiddens)
 
-    def _learn(self, whole: Minibatch) -> tuple[Measured, Tensor]:
-        measured = Measured(self.config.levels)
-        for samples in self._minibatches():
+    def _learn_once(self) -> tuple[Measured, Tensor]:
+        whole, measured = self.whole_batch(), Measured(self.config.levels)
+        for samples, rates in self.schedule.minibatches():
+            self.actor.learner.rates = self.critic.learner.rates = rates
             measured.follow(self.algorithm.update(whole.select(samples, self.dtype)))
         return measured, measured.table(whole)
-
-    def _minibatches(self) -> Iterator[Tensor]:
-        """Which samples [S, B] each minibatch is made of: every seed shuffles its own."""
-        s = self.config.k_mappo
-        for _ in range(s.num_epochs):
-            shuffled = [torch.randperm(s.num_samples, generator=generator) for generator in self.generators]
-            yield from torch.stack(shuffled).chunk(s.num_minibatches, 1)
 
     def evaluate(
         self, episodes: int, watch: Callable[[VecEnv], None] | None = None, index: int = 0
@@ -206,13 +235,12 @@ class KMappoTrainer:
             evaluation.close()
 
 
-def _refusal(parts: Sequence[VecEnv]) -> str | None:
-    """Why these environments cannot be learned from."""
-    name = parts[0].spec.name
-    if parts[0].spec.continuous:
-        return f"k-mappo chooses among discrete actions; those of {name} are continuous here"
-    if len(parts) > 1 and isinstance(parts[0], UnevenVecEnv):
-        return f"batch_seeds: games of {name} take turns of their own; train its seeds one after another"
+def _refusal(env: VecEnv, seeds: int) -> str | None:
+    """Why this environment cannot be learned from."""
+    if env.spec.continuous:
+        return f"k-mappo chooses among discrete actions; those of {env.spec.name} are continuous here"
+    if seeds > 1 and isinstance(env, SideBySide) and isinstance(env.parts[0], UnevenVecEnv):
+        return f"batch_seeds: games of {env.spec.name} take turns of their own; train its seeds one after another"
     return None
 
 

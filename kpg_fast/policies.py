@@ -134,6 +134,8 @@ class Critic:
         learner: its parameters, a set a seed.
         num_agents: N.
         death_mask: show it zeros in place of the state where the agent is dead.
+        cuts: how often an environment can be truncated in a rollout, where shapes must not depend on data; None: as
+            often as it is.
         norm: in whose units the network's values are; None: in those of the returns.
     """
 
@@ -144,9 +146,10 @@ class Critic:
         num_agents: int,
         death_mask: bool = False,
         norm: ValueNorm | None = None,
+        cuts: int | None = None,
     ) -> None:
         self.network, self.learner, self.num_agents = network, learner, num_agents
-        self.death_mask, self.norm = death_mask, norm
+        self.death_mask, self.norm, self.cuts = death_mask, norm, cuts
         self.hidden = torch.empty(0)
 
     def begin(self, num_envs: int) -> None:
@@ -186,22 +189,46 @@ class Critic:
         dtype = self.learner.dtype
         state, reset, alive = rollout.state.to(dtype), rollout.reset, rollout.alive
         values, hidden = self.values(self.learner.theta, state, self.hidden, reset, alive)
-        last = torch.zeros_like(values[:, :-1])
-        for index, truncated in enumerate(rollout.truncated):
-            t, e = truncated.nonzero(as_tuple=True)
-            if not len(t):
-                continue
-            at = torch.empty(0)
-            if self.network.recurrent:
-                at = per_env(hidden[index], self.num_agents)[t, e].flatten(0, 1)[None]
-            theta = {name: value[index : index + 1] for name, value in self.learner.theta.items()}
-            goes_on = torch.zeros(1, 1, len(t), dtype=torch.bool)
-            ended, living = rollout.last_state[index, t, e].to(dtype)[None, None], alive[index, t, e][None, None]
-            # who has died in the last step is not told
-            last[index, t, e] = self.values(theta, ended, at, goes_on, living)[0][0, 0]
+        last = self._cut_values(rollout, values, hidden)
         if self.network.recurrent:
-            self.hidden = hidden[:, -2].clone()  # the state after step T is entered again by the next rollout
+            self.hidden.copy_(hidden[:, -2])  # the state after step T is entered again by the next rollout
         return values, last, hidden
+
+    def _cut_values(self, rollout: Rollout, values: Tensor, hidden: Tensor) -> Tensor:
+        """Values [S, T, E, N] of the last states where episodes were truncated."""
+        last = torch.zeros_like(values)  # with a step more, for those that were not
+        if self.cuts is None:
+            for index, truncated in enumerate(rollout.truncated):
+                t, e = truncated.nonzero(as_tuple=True)
+                if len(t):
+                    seed = torch.full_like(t, index)
+                    last[seed, t, e] = self._values_at(rollout, hidden, slice(index, index + 1), seed, t, e)
+        else:
+            t = cut_steps(rollout.truncated, self.cuts)
+            seeds, envs = (torch.arange(size, device=t.device) for size in (len(t), t.shape[2]))
+            seed, e = seeds[:, None, None].expand_as(t), envs.expand_as(t)
+            last[seed, t, e] = self._values_at(rollout, hidden, slice(None), seed, t, e).view(*t.shape, -1)
+        return last[:, :-1]
+
+    def _values_at(self, rollout: Rollout, hidden: Tensor, sets: slice, seed: Tensor, t: Tensor, e: Tensor) -> Tensor:
+        """Values [places, N] of the last states after steps ``t`` of environments ``e``, all seeds' as many."""
+        theta = {name: value[sets] for name, value in self.learner.theta.items()}
+        seeds, done = len(theta["out.b"]), t.clamp_max(rollout.truncated.shape[1] - 1)
+        at = torch.empty(0)
+        if self.network.recurrent:
+            at = split(hidden, 2, hidden.shape[2] // self.num_agents)[seed, done, e].view(seeds, -1, hidden.shape[3])
+        state = rollout.last_state[seed, done, e].to(self.learner.dtype).view(seeds, 1, -1, rollout.last_state.shape[3])
+        # who has died in the last step is not told
+        alive = rollout.alive[seed, done, e].view(seeds, 1, -1, self.num_agents)
+        goes_on = torch.zeros(seeds, 1, alive.shape[2], dtype=torch.bool, device=t.device)
+        return self.values(theta, state, at, goes_on, alive)[0].flatten(0, 2)
+
+
+def cut_steps(truncated: Tensor, most: int) -> Tensor:
+    """The steps [S, most, E] at which environments were truncated [S, T, E], in order; T where there is none more."""
+    nth = truncated.cumsum(1)
+    found = [((nth == k) & truncated).byte().argmax(1) for k in range(1, most + 1)]
+    return torch.stack([torch.where(nth[:, -1] > k, t, truncated.shape[1]) for k, t in enumerate(found)], 1)
 
 
 def _joined(hidden: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ are trained as one batch, their environments lie side by side, seed by seed, and
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from itertools import count
 from typing import Any, Protocol, TypeVar
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kpg_fast.envs import EnvSpec, StepArrays, UnevenVecEnv, VecEnv
+from kpg_fast.place import Fetched, pinned
 from kpg_fast.seeds import by_seed, take
 from kpg_fast.stopwatch import Stopwatch
 
@@ -25,7 +27,7 @@ class Policy(Protocol):
     """Chooses actions for all agents of all environments and remembers what recurrence needs."""
 
     def act(
-        self, obs: Tensor, avail_actions: Tensor, reset: Tensor, counter: int, greedy: bool = False
+        self, obs: Tensor, avail_actions: Tensor, reset: Tensor, counter: Any, greedy: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Actions [E, N] int32 and their log-probabilities [E, N] from obs [E, N, O] and reset [E] bool."""
 
@@ -38,6 +40,9 @@ class Sampler(Policy, Protocol):
     ) -> tuple[Tensor, Tensor]:
         """As `Policy.act` for the environments ``envs`` int64 [e], the arrays and ``counter`` [e] being theirs."""
 
+
+# what an episode's return, length and end are made of
+_OUTCOME = ("reward", "terminated", "truncated", "won", "valid")
 
 # what the next action is chosen from
 _SEEN = ("obs", "state", "avail_actions", "alive", "reset")
@@ -63,60 +68,79 @@ class Rollout:
     steps: list[StepArrays] = field(default_factory=list)
     """Where step t of the environment writes: views of the above."""
 
+    _host: dict[str, Tensor] = field(default_factory=dict)
+    outcomes: list[StepArrays] = field(default_factory=list)
+    """What step t brought, in the host's memory once :meth:`fetch_outcomes` is done: of the same steps on a CPU."""
+
     @classmethod
-    def allocate(cls, spec: EnvSpec, num_steps: int) -> "Rollout":
-        """Allocate for ``num_steps`` = T steps of ``spec``."""
+    def allocate(cls, spec: EnvSpec, num_steps: int, device: torch.device | None = None) -> "Rollout":
+        """Allocate for ``num_steps`` = T steps of ``spec``, on the CPU or another device."""
         t, e, n = num_steps, spec.num_envs, spec.num_agents
+        zeros = partial(torch.zeros, device=device)
+        ones = partial(torch.ones, dtype=torch.bool, device=device)
         rollout = cls(
-            obs=torch.zeros(t + 1, e, n, spec.obs_size),
-            state=torch.zeros(t + 1, e, spec.state_size),
-            avail_actions=torch.ones(t + 1, e, n, spec.num_actions, dtype=torch.bool),
-            alive=torch.ones(t + 1, e, n, dtype=torch.bool),
-            reset=torch.ones(t + 1, e, dtype=torch.bool),
-            action=torch.zeros(t, e, n, dtype=torch.int32),
-            log_prob=torch.zeros(t, e, n),
-            reward=torch.zeros(t, e),
-            terminated=torch.zeros(t, e, dtype=torch.bool),
-            truncated=torch.zeros(t, e, dtype=torch.bool),
-            won=torch.zeros(t, e, dtype=torch.bool),
-            valid=torch.ones(t, e, dtype=torch.bool),
-            last_state=torch.zeros(t, e, spec.state_size),
+            obs=zeros(t + 1, e, n, spec.obs_size),
+            state=zeros(t + 1, e, spec.state_size),
+            avail_actions=ones(t + 1, e, n, spec.num_actions),
+            alive=ones(t + 1, e, n),
+            reset=ones(t + 1, e),
+            action=zeros(t, e, n, dtype=torch.int32),
+            log_prob=zeros(t, e, n),
+            reward=zeros(t, e),
+            terminated=zeros(t, e, dtype=torch.bool),
+            truncated=zeros(t, e, dtype=torch.bool),
+            won=zeros(t, e, dtype=torch.bool),
+            valid=ones(t, e),
+            last_state=zeros(t, e, spec.state_size),
         )
-        scratch = StepArrays.empty(spec)
-        rollout.steps = [rollout._step_arrays(index, scratch) for index in range(t)]
+        last_obs = zeros(e, n, spec.obs_size)
+        rollout.steps = [rollout._step_arrays(index, last_obs) for index in range(t)]
+        rollout.outcomes = rollout.steps
+        if rollout.obs.device.type != "cpu":
+            rollout._host = {name: pinned((t, e), getattr(rollout, name).dtype) for name in _OUTCOME}
+            nothing = StepArrays.empty(replace(spec, num_envs=0))
+            rollout.outcomes = [
+                replace(nothing, **{name: memory[index].numpy() for name, memory in rollout._host.items()})
+                for index in range(t)
+            ]
         return rollout
 
-    def _step_arrays(self, t: int, scratch: StepArrays) -> StepArrays:
+    def _step_arrays(self, t: int, last_obs: Tensor) -> StepArrays:
         return StepArrays(
-            obs=self.obs[t + 1].numpy(),
-            state=self.state[t + 1].numpy(),
-            avail_actions=self.avail_actions[t + 1].numpy(),
-            alive=self.alive[t + 1].numpy(),
-            reward=self.reward[t].numpy(),
-            terminated=self.terminated[t].numpy(),
-            truncated=self.truncated[t].numpy(),
-            won=self.won[t].numpy(),
-            valid=self.valid[t].numpy(),
-            last_obs=scratch.last_obs,
-            last_state=self.last_state[t].numpy(),
+            obs=in_place(self.obs[t + 1]),
+            state=in_place(self.state[t + 1]),
+            avail_actions=in_place(self.avail_actions[t + 1]),
+            alive=in_place(self.alive[t + 1]),
+            reward=in_place(self.reward[t]),
+            terminated=in_place(self.terminated[t]),
+            truncated=in_place(self.truncated[t]),
+            won=in_place(self.won[t]),
+            valid=in_place(self.valid[t]),
+            last_obs=in_place(last_obs),
+            last_state=in_place(self.last_state[t]),
         )
 
     def begin(self, env: VecEnv) -> None:
         """Reset the environments so that the first rollout can follow."""
-        first = StepArrays.empty(env.spec)
-        env.reset(first)
-        for name in ("obs", "state", "avail_actions", "alive"):
-            getattr(self, name)[-1].copy_(torch.from_numpy(getattr(first, name)))
+        env.reset(self.steps[-1])
         self.reset[-1].fill_(True)
 
-    def collect(self, env: VecEnv, policy: Sampler, counter: int, watch: Stopwatch | None = None) -> None:
+    def fetch_outcomes(self, fetched: Fetched) -> None:
+        """Queue copies of what ``outcomes`` shows."""
+        fetched.fetch([(getattr(self, name), memory) for name, memory in self._host.items()])
+
+    def collect(
+        self, env: VecEnv, policy: Sampler, counter: int | Tensor, watch: Stopwatch | None = None, void: bool = True
+    ) -> None:
         """Fill the memory.
 
         Args:
             env: where the last rollout has left it.
             policy: whose actions are taken.
-            counter: steps taken since the run began; with the seed it determines every random number.
+            counter: steps taken since the run began; with the seed it determines every random number. A tensor on the
+                device is read when the work is done.
             watch: takes the seconds spent in the environment and in the policy.
+            void: whether steps may have to be voided, which waits for them.
         """
         for name in _SEEN:
             memory = getattr(self, name)
@@ -127,18 +151,19 @@ class Rollout:
             self._collect_ready(env, policy, counter, watch)
         else:
             self._collect_together(env, policy, counter, watch)
-        self._drop_lost()
+        if void:
+            self._drop_lost()
 
-    def _collect_together(self, env: VecEnv, policy: Sampler, counter: int, watch: Stopwatch) -> None:
+    def _collect_together(self, env: VecEnv, policy: Sampler, counter: int | Tensor, watch: Stopwatch) -> None:
         for t, out in enumerate(self.steps):
             action, log_prob = policy.act(self.obs[t], self.avail_actions[t], self.reset[t], counter + t)
             self.action[t], self.log_prob[t] = action, log_prob
             watch.lap("policy")
-            env.step(self.action[t].numpy(), out)
+            env.step(in_place(self.action[t]), out)
             torch.logical_or(self.terminated[t], self.truncated[t], out=self.reset[t + 1])
             watch.lap("env")
 
-    def _collect_ready(self, env: UnevenVecEnv, policy: Sampler, counter: int, watch: Stopwatch) -> None:
+    def _collect_ready(self, env: UnevenVecEnv, policy: Sampler, counter: int | Tensor, watch: Stopwatch) -> None:
         """Every environment goes on as soon as it can; the same numbers come out, since each has its own."""
         steps, envs = self.reward.shape
         taken, out = np.zeros(envs, np.int64), StepArrays.empty(env.spec)
@@ -169,7 +194,7 @@ class Rollout:
         """Write what ``rows`` reported to their step ``at``."""
         for name in _SEEN[:-1]:
             getattr(self, name)[at + 1, rows] = torch.from_numpy(getattr(out, name))[rows]
-        for name in ("reward", "terminated", "truncated", "won", "valid", "last_state"):
+        for name in (*_OUTCOME, "last_state"):
             getattr(self, name)[at, rows] = torch.from_numpy(getattr(out, name))[rows]
         self.reset[at + 1, rows] = self.terminated[at, rows] | self.truncated[at, rows]
 
@@ -201,10 +226,16 @@ class Rollout:
 
 
 def map_tensors(record: Record, f: Callable[[Tensor], Tensor]) -> Record:
-    """The same dataclass with ``f`` of its tensors; of a rollout without where steps are written."""
+    """The same dataclass with ``f`` of its tensors; of a rollout without where steps are written and read."""
     values = {g.name: getattr(record, g.name) for g in fields(record)}  # type: ignore[arg-type]
     changed: dict[str, Any] = {name: f(value) for name, value in values.items() if isinstance(value, Tensor)}
-    return replace(record, **changed | ({"steps": []} if "steps" in values else {}))  # type: ignore[type-var]
+    unused: dict[str, Any] = {name: type(value)() for name, value in values.items() if isinstance(value, list | dict)}
+    return replace(record, **changed | unused)  # type: ignore[type-var]
+
+
+def in_place(tensor: Tensor) -> Any:
+    """The same memory as environments take it: an array on the CPU, a tensor on a card."""
+    return tensor.numpy() if tensor.device.type == "cpu" else tensor
 
 
 def enough(running: int, envs: int) -> int:
@@ -267,7 +298,7 @@ def play(env: VecEnv, policy: Policy, per_env: int, watch: Callable[[VecEnv], No
         env: fresh environments.
         policy: without a past.
         per_env: sound episodes wanted of each environment.
-        watch: called with the environments before every step.
+        watch: called with the environments before every step, and at the end.
     """
     out, tracker = StepArrays.empty(env.spec), EpisodeTracker.allocate(env.spec.num_envs)
     env.reset(out)
@@ -284,6 +315,8 @@ def play(env: VecEnv, policy: Policy, per_env: int, watch: Callable[[VecEnv], No
         ended.append(tracker.step(out, counted=left > 0))
         left -= sound
         if (left <= 0).all():
+            if watch:
+                watch(env)
             return summarise(ended)
         reset = torch.from_numpy(over)
     raise AssertionError("unreachable")

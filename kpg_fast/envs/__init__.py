@@ -1,13 +1,16 @@
 """Every environment by name: ``make("smax/2s3z", num_envs=128, seed=0)``."""
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
+import torch
+
 from kpg_fast.envs.side_by_side import SideBySide
 from kpg_fast.envs.vec_env import EnvSpec, StepArrays, UnevenVecEnv, VecEnv
-from kpg_fast.errors import unknown_name
+from kpg_fast.errors import UsageError, unknown_name
 
-__all__ = ["EnvSpec", "SideBySide", "StepArrays", "UnevenVecEnv", "VecEnv", "families", "make"]
+__all__ = ["EnvSpec", "SideBySide", "StepArrays", "UnevenVecEnv", "VecEnv", "families", "make", "make_seeds"]
 
 # Family -> module with `make_env(name, num_envs, seed, device, **options)` and `names()`; imported on first use, so
 # that a user of one family needs the dependencies of that family alone.
@@ -42,4 +45,29 @@ def make(name: str, num_envs: int, seed: int = 0, device: str = "cpu", **options
         raise unknown_name("environment family", family, _FAMILIES, "Names look like smax/2s3z.")
     module = import_module(_FAMILIES[family])
     env: VecEnv = module.make_env(scenario, num_envs, seed, device, **options)
+    return env
+
+
+def make_seeds(
+    name: str, num_envs: int, seeds: Sequence[int], card: torch.device | None = None, **options: Any
+) -> VecEnv:
+    """Build ``num_envs`` environments of every seed, side by side, each seed's playing as if they were alone.
+
+    Args:
+        name: as of :func:`make`.
+        num_envs: of one seed.
+        seeds: one or more.
+        card: where they are played; None: on the CPU.
+        options: as of :func:`make`.
+
+    Raises:
+        UsageError: as :func:`make`, or environments that are not there on a card.
+    """
+    parts = [make(name, num_envs, seed, "cpu", **options) for seed in seeds]
+    if card is None:
+        return parts[0] if len(parts) == 1 else SideBySide(parts)
+    family = import_module(_FAMILIES[name.partition("/")[0]])
+    if not hasattr(family, "on_device"):
+        raise UsageError(f"{name} is played on the cpu only; smax/ on a card, too")
+    env: VecEnv = family.on_device(parts, card)
     return env

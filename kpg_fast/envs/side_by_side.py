@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from kpg_fast.envs.vec_env import Array, StepArrays, VecEnv
 
@@ -10,7 +11,8 @@ class SideBySide:
     """Batches of the same environment, size and options, e.g. under different seeds."""
 
     def __init__(self, parts: Sequence[VecEnv]) -> None:
-        self.parts = list(parts)
+        self.parts: list[Any] = list(parts)
+        """Each with its own ``state_dict``, ``load_state_dict`` and ``close``."""
         self.each = parts[0].spec.num_envs
         self.spec = replace(parts[0].spec, num_envs=self.each * len(parts))
 

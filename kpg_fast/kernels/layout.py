@@ -14,7 +14,7 @@ from kpg_fast.errors import UsageError
 
 Array = NDArray[Any]
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 def view(tensor: Tensor) -> Array:
@@ -89,6 +89,13 @@ def check_precision(precision: str) -> None:
     """Raise ``UsageError`` for a precision there is none of."""
     if precision not in PRECISIONS:
         raise UsageError(f"precision must be one of {PRECISIONS}, not {precision!r}")
+
+
+def rounds(precision: str) -> bool:
+    """Whether a CPU rounds the factors of products in this precision to bfloat16; ``UsageError`` for tf32."""
+    if precision == "tf32":
+        raise UsageError("precision tf32 is one of GPUs; on a CPU there are fp32 and bf16")
+    return precision == "bf16"
 
 
 def check_dtypes(name: str, *tensors: Tensor | None) -> torch.dtype:

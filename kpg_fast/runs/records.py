@@ -17,7 +17,8 @@ from kpg_fast.runs import metrics
 from kpg_fast.runs.directory import read_config
 
 # What does not make two runs different experiments.
-_INCIDENTAL = {"seed", "run_dir", "replay_dir", "checkpoint_every", "debug_drift", "eval_every", "eval_every_episodes"}
+_OF_THE_RECORD = {"seed", "run_dir", "replay_dir", "checkpoint_every", "eval_every", "eval_every_episodes"}
+_INCIDENTAL = _OF_THE_RECORD | {"debug_drift", "graphs"}
 
 _MARK = "provenance.json"  # a directory that holds one is a run
 

@@ -26,6 +26,7 @@ class Learner:
         max_grad_norm: global norm each set's gradient is clipped to.
         eps: the optimiser's epsilon (JaxMARL: 1e-5).
         more_slots: further copies of the parameters, kept for a resume as theta is (targets).
+        device: where everything lies.
     """
 
     def __init__(
@@ -39,16 +40,19 @@ class Learner:
         dtype: torch.dtype = torch.float32,
         more_slots: tuple[str, ...] = (),
         debug_drift: bool = False,
+        device: torch.device | None = None,
     ) -> None:
         self.groups, self.optimizer, self.lr, self.max_grad_norm, self.eps = groups, optimizer, lr, max_grad_norm, eps
         self.dtype, self.more_slots = dtype, more_slots
         self.moments = state_names(optimizer)
         slots = ["theta", *self.moments, "odd", "even", *[f"{name}_k" for name in self.moments], "grad", *more_slots]
-        self.store = ParameterStore(Layout(shapes), groups, slots, dtype)
+        self.store = ParameterStore(Layout(shapes), groups, slots, dtype, device)
         self.theta = self.store.views("theta")
         self.steps = 0
         self.drift = DriftCheck(self.store, self.moments) if debug_drift else None
-        self.grad_norm = torch.zeros(groups, dtype=dtype)
+        self.grad_norm = torch.zeros(groups, dtype=dtype, device=device)
+        self.rates: Tensor | None = None
+        """On a card the two factors of the next step, which then stand for ``lr`` and ``steps``: see `level_step`."""
 
     def views(self, slot: str) -> dict[str, Tensor]:
         """The parameters of a slot by name, each [G, ...], sharing its memory."""
@@ -82,6 +86,7 @@ class Learner:
             [store.slot(name) for name in self.moments],
             store.slot(slot),
             [store.slot(f"{name}_k") for name in self.moments],
+            rates=self.rates,
             **settings,
         )
         if self.drift:

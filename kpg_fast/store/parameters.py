@@ -63,12 +63,20 @@ class ParameterStore:
         groups: G.
         slots: names of the slots; all start at 0.
         dtype: float32, or float64 for tests.
+        device: where the slab lies.
 
     Raises:
         UsageError: no slot, a slot named twice, another dtype, ``groups < 1``.
     """
 
-    def __init__(self, layout: Layout, groups: int, slots: Iterable[str], dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        groups: int,
+        slots: Iterable[str],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> None:
         names = list(slots)
         if groups < 1:
             raise UsageError(f"a store needs at least one parameter set; got groups={groups}")
@@ -77,13 +85,17 @@ class ParameterStore:
         if not names or len(set(names)) != len(names):
             raise UsageError(f"slots must be one or more different names; got {', '.join(names) or 'none'}")
         self.layout, self.groups, self.dtype = layout, groups, dtype
+        self.on_host = device is None or device.type == "cpu"
         self.slot_nbytes = groups * layout.size * dtype.itemsize
         stride = -(-self.slot_nbytes // _PAGE) * _PAGE
-        slab = _C.Slab(stride * len(names)).array()
         # A tensor each, not views of one tensor: autograd then sees that writing a level leaves theta as it was.
+        if self.on_host:
+            slab = _C.Slab(stride * len(names)).array()
+            parts = [torch.from_numpy(slab[index * stride :][: self.slot_nbytes]) for index in range(len(names))]
+        else:
+            parts = [torch.zeros(self.slot_nbytes, dtype=torch.uint8, device=device) for _ in names]
         self._slots = {
-            name: torch.from_numpy(slab[index * stride :][: self.slot_nbytes]).view(dtype).view(groups, layout.size)
-            for index, name in enumerate(names)
+            name: part.view(dtype).view(groups, layout.size) for name, part in zip(names, parts, strict=True)
         }
         self._views = {name: layout.views(slot) for name, slot in self._slots.items()}
 
@@ -104,14 +116,17 @@ class ParameterStore:
         return self._views[name]
 
     def copy(self, src: str, dst: str) -> None:
-        """Copy slot ``src`` to slot ``dst`` with all threads."""
+        """Copy slot ``src`` to slot ``dst`` with all threads, or queue that on a card."""
+        if not self.on_host:
+            self.slot(dst).copy_(self.slot(src))
+            return
         _C.copy(self.slot(src).numpy(), self.slot(dst).numpy())
 
     def checksum(self, name: str) -> int:
         """Return a 64-bit checksum of a slot's bytes and their order, the same for any number of threads."""
-        checksum: int = _C.checksum(self.slot(name).numpy())
+        checksum: int = _C.checksum(self.slot(name).cpu().numpy())
         return checksum
 
     def polyak(self, src: str, dst: str, tau: float) -> None:
-        """Move a target: dst = (1 - tau) dst + tau src, with tau in [0, 1]."""
+        """Move a target on the host: dst = (1 - tau) dst + tau src, with tau in [0, 1]."""
         _C.polyak(self.slot(src).numpy(), self.slot(dst).numpy(), tau)

@@ -62,7 +62,7 @@ def test_the_rate_may_lie_on_the_device(device):
     common = {**SETTINGS[0], "lr": 2e-3, "step": 3, "max_grad_norm": 1.0}
     plain = step(theta, grad, state, **common)
     sizes = torch.tensor(gpu.step_sizes("adam", 2e-3, (0.9, 0.999), 3), device=device)
-    read = step(theta, grad, state, **{**common, "lr": float("nan")}, sizes=(sizes[:1], sizes[1:]))
+    read = step(theta, grad, state, **{**common, "lr": float("nan")}, rates=sizes)
     assert all(torch.equal(a, b) for a, b in zip(plain, read, strict=True))
 
 

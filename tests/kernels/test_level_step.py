@@ -132,7 +132,7 @@ def test_the_op_is_registered_as_torch_expects():
     theta, grad, state = slots(SETTINGS[0], 2, 33)
     theta_k, *state_k = (torch.zeros_like(t) for t in (theta, *state))
     arguments = (theta, grad, state, theta_k, state_k, torch.zeros(2))
-    numbers = ("adam", 1e-3, [0.9, 0.999], 0.99, 1e-5, 0.0, 0.5, 1)
+    numbers = ("adam", 1e-3, [0.9, 0.999], 0.99, 1e-5, 0.0, 0.5, 1, None)
     torch.library.opcheck(
         torch.ops.kpg_fast.level_step.default, (*arguments, *numbers), test_utils=("test_schema", "test_faketensor")
     )

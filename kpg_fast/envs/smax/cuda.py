@@ -158,6 +158,13 @@ def _store(f_all, q_all, f, q, u):  # type: ignore[no-untyped-def]
             q_all[row, u] = q[row, u]
 
 
+@cuda.jit(device=True)
+def _random_stream(seeds, s, e):  # type: ignore[no-untyped-def]
+    """Seed and number of environment e: the seeds' environments lie side by side, and each counts its own."""
+    each = cuda.gridDim.x // seeds.size
+    return seeds[e // each], s[FIRST_ENV] + e % each
+
+
 @cache
 def kernels(columns: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The two entry points for games of ``columns`` padded units."""
@@ -198,14 +205,15 @@ def kernels(columns: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
         cuda.syncthreads()
 
     @cuda.jit
-    def present_kernel(f_all, q_all, c, s, seed, kinds, restart, place, given_kinds, obs, state, avail, alive):  # type: ignore[no-untyped-def]
+    def present_kernel(f_all, q_all, c, s, seeds, kinds, restart, place, given_kinds, obs, state, avail, alive):  # type: ignore[no-untyped-def]
         f = cuda.shared.array(float_shape, float32)
         q = cuda.shared.array(int_shape, int32)  # a line of its own: by lines the simulator tells arrays apart
         features = cuda.shared.array(feature_shape, float32)
         e, u = cuda.blockIdx.x, cuda.threadIdx.x
+        seed, env = _random_stream(seeds, s, e)
         _load(f_all[e], q_all[e], f, q, features, u)
         if restart[e]:
-            _begin_episode(f, q, s, u, kinds, place[e], given_kinds[e], seed, s[FIRST_ENV] + e, c[e, COUNT])
+            _begin_episode(f, q, s, u, kinds, place[e], given_kinds[e], seed, env, c[e, COUNT])
             if u == 0:
                 c[e, STEP] = 0
                 c[e, COUNT] += 1
@@ -215,14 +223,15 @@ def kernels(columns: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
     @cuda.jit
     def step_kernel(  # type: ignore[no-untyped-def]
-        f_all, q_all, c, s, seed, kinds, numbers, vectors, draws, deviations, obs, state, avail, alive,
+        f_all, q_all, c, s, seeds, kinds, numbers, vectors, draws, deviations, obs, state, avail, alive,
         reward, enemy_reward, terminated, truncated, won, valid, last_obs, last_state,
     ):  # fmt: skip
         f = cuda.shared.array(float_shape, float32)
         q = cuda.shared.array(int_shape, int32)  # a line of its own: by lines the simulator tells arrays apart
         features = cuda.shared.array(feature_shape, float32)
         e, u = cuda.blockIdx.x, cuda.threadIdx.x
-        env, clock, step_before, episode = s[FIRST_ENV] + e, c[e, COUNT], c[e, STEP], c[e, EPISODE]
+        seed, env = _random_stream(seeds, s, e)
+        clock, step_before, episode = c[e, COUNT], c[e, STEP], c[e, EPISODE]
         allies, units = s[NUM_ALLIES], s[NUM_ALLIES] + s[NUM_ENEMIES]
         _load(f_all[e], q_all[e], f, q, features, u)
         give_orders(f, q, s, u, numbers[e], vectors[e], (seed, env, clock, draws[e]))
@@ -258,6 +267,11 @@ def _grid(f: Array, stream: int) -> tuple[Any, ...]:
     return (*grid, cuda.external_stream(stream)) if stream else grid
 
 
+def _seeds(seed: Any) -> Any:
+    """An array of seeds as it is, a single one as an array."""
+    return seed if getattr(seed, "ndim", 0) else np.array([seed], np.uint64)
+
+
 def present(
     games: Any,
     s: Array,
@@ -269,9 +283,11 @@ def present(
     next_: Any,
     stream: int = 0,
 ) -> None:
-    """See cpu.py; ``scratch`` is not used. ``stream`` is a CUDA stream's address, e.g. that which torch captures."""
+    """See cpu.py; ``scratch`` is not used. ``seed`` may be an array of S seeds, whose environments lie side by side.
+    ``stream`` is a CUDA stream's address, e.g. that which torch captures.
+    """
     kernel, _ = kernels(games[0].shape[2])
-    kernel[_grid(games[0], stream)](*games, s, seed, kinds, restart, *given, *next_)  # type: ignore[index]
+    kernel[_grid(games[0], stream)](*games, s, _seeds(seed), kinds, restart, *given, *next_)  # type: ignore[index]
 
 
 def step(
@@ -289,4 +305,4 @@ def step(
 ) -> None:
     """See cpu.py and :func:`present`."""
     _, kernel = kernels(games[0].shape[2])
-    kernel[_grid(games[0], stream)](*games, s, seed, kinds, *actions, *given, *next_, *outcome, *last)  # type: ignore[index]
+    kernel[_grid(games[0], stream)](*games, s, _seeds(seed), kinds, *actions, *given, *next_, *outcome, *last)  # type: ignore[index]

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from kpg_fast import _C
-from kpg_fast.kernels.layout import Array, dense, empty, view
+from kpg_fast.kernels.layout import Array, dense, empty, rounds, view
 
 
 def _inputs(
@@ -37,7 +37,7 @@ def forward(
     h = empty(*x.shape[:-1], hidden)
     gates = empty(*x.shape[:-1], 4 * hidden) if keep else empty(0)
     inputs = _inputs(x, h0, reset, w_x, b_x, w_h, b_n)
-    _C.gru_forward(*inputs, precision == "bf16", view(h), view(gates) if keep else None)
+    _C.gru_forward(*inputs, rounds(precision), view(h), view(gates) if keep else None)
     return h, gates
 
 
@@ -64,7 +64,7 @@ def backward(
         view(h),
         view(gates),
         *_inputs(x, h0, reset, w_x, b_x, w_h, b_n),
-        precision == "bf16",
+        rounds(precision),
         window,
         view(dx) if needs_dx else None,
         *(view(gradient) for gradient in rest),

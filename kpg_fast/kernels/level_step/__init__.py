@@ -57,6 +57,7 @@ def level_step(
     momentum: float = 0.0,
     max_grad_norm: float | None = None,
     grad_norm: Tensor | None = None,
+    rates: Tensor | None = None,
 ) -> Tensor:
     """Write one optimiser step from ``theta`` to ``theta_out``; return the gradient's norm [G] before clipping.
 
@@ -75,6 +76,8 @@ def level_step(
         momentum: of RMSProp and SGD.
         max_grad_norm: each of the G gradients is scaled down to this norm; None does not clip.
         grad_norm: [G], where the norm goes; allocated if None.
+        rates: on a GPU, float32 [2] in its memory: what :func:`kpg_fast.kernels.level_step.gpu.step_sizes` makes of
+            ``lr``, ``betas`` and ``step``, which are not read then; so a captured step takes new ones at each replay.
 
     Raises:
         UsageError: unknown optimiser.
@@ -85,7 +88,7 @@ def level_step(
         grad_norm = theta.new_empty(theta.shape[0])
     torch.ops.kpg_fast.level_step(
         theta, grad, list(state_in), theta_out, list(state_out or ()), grad_norm,
-        optimizer, lr, list(betas), alpha, eps, momentum, max_grad_norm, step,
+        optimizer, lr, list(betas), alpha, eps, momentum, max_grad_norm, step, rates,
     )  # fmt: skip
     return grad_norm
 
@@ -96,9 +99,13 @@ torch.library.define(
     "kpg_fast::level_step",
     "(Tensor theta, Tensor grad, Tensor[] state_in, Tensor(a!) theta_out, Tensor(b!)[] state_out, Tensor(c!) grad_norm,"
     " str optimizer, float lr, float[] betas, float alpha, float eps, float momentum, float? max_grad_norm,"
-    " SymInt step) -> ()",
+    " SymInt step, Tensor? rates) -> ()",
 )
-torch.library.impl("kpg_fast::level_step", "cpu", cpu.level_step)
+
+
+@torch.library.impl("kpg_fast::level_step", "cpu")
+def _(*args: Any) -> None:
+    cpu.level_step(*args)
 
 
 @torch.library.impl("kpg_fast::level_step", "cuda")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from kpg_fast import _C
+from kpg_fast.errors import UsageError
 
 
 def level_step(
@@ -22,8 +23,11 @@ def level_step(
     momentum: float,
     max_grad_norm: float | None,
     step: int,
+    rates: Tensor | None,
 ) -> None:
     """Write theta_out, state_out (unless it is empty) and grad_norm; float32 or float64, contiguous."""
+    if rates is not None:
+        raise UsageError("level_step reads its rates from a tensor on a GPU only")
     _C.level_step(
         theta.numpy(),
         grad.numpy(),

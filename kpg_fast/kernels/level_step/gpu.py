@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kpg_fast.kernels.gpu import Number, number, pad
+from kpg_fast.kernels.gpu import number, pad
 from kpg_fast.kernels.level_step import ref
 
 _BLOCK = 2048  # parameters a program
@@ -85,12 +85,12 @@ def level_step(
     momentum: float,
     max_grad_norm: float | None,
     step: int,
-    sizes: tuple[Number, Number] | None = None,
+    rates: Tensor | None = None,
 ) -> None:
     """Write theta_out, state_out (unless it is empty) and grad_norm; contiguous.
 
-    ``sizes`` replaces what :func:`step_sizes` makes of ``lr``, ``betas`` and ``step``, e.g. by numbers in device
-    memory. Float64 takes the definition.
+    ``rates`` [2] in device memory replaces what :func:`step_sizes` makes of ``lr``, ``betas`` and ``step``. Float64
+    takes the definition.
     """
     if theta.dtype == torch.float64:
         results = ref.level_step(
@@ -103,7 +103,7 @@ def level_step(
     blocks = triton.cdiv(size, _BLOCK)
     sums = torch.empty(groups, blocks, dtype=torch.float64, device=theta.device)
     _square_kernel[(blocks, groups)](grad, sums, size, BLOCK=_BLOCK)
-    step_size, root_correction = sizes or step_sizes(optimizer, lr, betas, step)
+    step_size, root_correction = step_sizes(optimizer, lr, betas, step) if rates is None else (rates[:1], rates[1:])
     first, second = _moments(optimizer, state_in), _moments(optimizer, state_out)
     adam = optimizer == "adam"
     _step_kernel[(blocks, groups)](

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from kpg_fast import _C
-from kpg_fast.kernels.layout import dense, empty, view
+from kpg_fast.kernels.layout import dense, empty, rounds, view
 
 
 def forward(
@@ -15,7 +15,7 @@ def forward(
     sums = empty(*(y.shape if keep else (0,)))
     bias = None if b is None else view(dense(b, 1))
     kept = (view(sums),) if keep else ()
-    _C.linear_forward(view(x), view(w), bias, activation == "relu", precision == "bf16", view(y), *kept)
+    _C.linear_forward(view(x), view(w), bias, activation == "relu", rounds(precision), view(y), *kept)
     return y, sums
 
 
@@ -33,7 +33,7 @@ def backward(
         view(x),
         view(w),
         activation == "relu",
-        precision == "bf16",
+        rounds(precision),
         view(dx) if needs_dx else None,
         view(dw),
         view(db) if has_bias else None,

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from kpg_fast import _C
-from kpg_fast.kernels.layout import dense, empty, view
+from kpg_fast.kernels.layout import dense, empty, rounds, view
 
 
 def linear_difference(
@@ -26,7 +26,7 @@ def linear_difference(
         None if b is None else view(dense(b, 1)),
         None if b_k is None else view(dense(b_k, 1)),
         None if sums is None else view(sums.contiguous()),
-        precision == "bf16",
+        rounds(precision),
         view(dy),
     )
     return dy
@@ -54,7 +54,7 @@ def gru_difference(
         view(dense(h0, 2)),
         view(reset),
         *(view(dense(w, w.dim() - 1)) for w in (*weights, *weights_k)),
-        precision == "bf16",
+        rounds(precision),
         view(dh),
     )
     return dh

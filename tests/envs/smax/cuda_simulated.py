@@ -9,8 +9,9 @@ import json
 import sys
 
 import numpy as np
+import torch
 
-from kpg_fast.envs import StepArrays, make
+from kpg_fast.envs import StepArrays, make, make_seeds
 from kpg_fast.envs.smax import cuda, env
 from tests.envs.smax.replay import load, replay, states_before
 
@@ -49,6 +50,25 @@ def play(name, steps=3, **options):
     return {name: np.stack([now[name] for now in seen]) for name in seen[0]}
 
 
+def play_seeds(card, steps=3):
+    """Some steps of two seeds with two games each, side by side: on ``card``, or on the CPU if it is None."""
+    engine = make_seeds("smax/3m", 2, (5, 2**40 + 7), card, max_steps=2)
+    rng, out, seen = np.random.default_rng(0), StepArrays.empty(engine.spec), []
+    engine.reset(out)
+    for _ in range(steps):
+        action = rng.integers(0, engine.spec.num_actions, out.alive.shape, np.int32)
+        engine.step(action, out)
+        seen.append({name: value.copy() for name, value in vars(out).items()})
+    states = {f"{i}/{name}": x for i, part in enumerate(engine.parts) for name, x in part.state_dict().items()}
+    fresh = make_seeds("smax/3m", 2, (1, 2), card, max_steps=2)
+    for part, old in zip(fresh.parts, engine.parts, strict=True):
+        part.load_state_dict(old.state_dict())
+    for each in (engine, fresh):
+        each.step(action, out)
+        seen.append({name: value.copy() for name, value in vars(out).items()})
+    return {name: np.stack([now[name] for now in seen]) for name in seen[0]} | states
+
+
 PLAYED = {
     "v2": ("smax/smacv2_5_units", {"attack_mode": "random"}),
     "vectors": ("smax/3m", {"action_type": "continuous"}),
@@ -60,6 +80,7 @@ def main():
     played = {
         f"{case}/{key}": v for case, (name, options) in PLAYED.items() for key, v in play(name, **options).items()
     }
+    played |= {f"seeds/{key}": value for key, value in play_seeds(torch.device("cpu")).items()}
     np.savez(sys.argv[1], **played)
     for argument in sys.argv[2:]:
         name, steps, games = argument.split(":")

@@ -22,7 +22,7 @@ TRACES = ["2s3z:6:1", "2s3z-random:4:1", "2s3z-self_play:3:1", "3s_vs_5z-conic-c
 
 
 def test_simulated_games_are_the_cpus_and_jaxmarls(tmp_path):
-    from tests.envs.smax.cuda_simulated import PLAYED, play
+    from tests.envs.smax.cuda_simulated import PLAYED, play, play_seeds
 
     command = [sys.executable, "-m", "tests.envs.smax.cuda_simulated", str(tmp_path / "played.npz"), *TRACES]
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "NUMBA_DISABLE_JIT": "1"}
@@ -36,6 +36,15 @@ def test_simulated_games_are_the_cpus_and_jaxmarls(tmp_path):
             np.testing.assert_allclose(
                 played[f"{case}/{key}"], expected, rtol=0, atol=tolerance, err_msg=f"{case} {key}"
             )
+
+    for key, expected in play_seeds(None).items():
+        if key.endswith(("/floats", "/ints")):  # scratch rows among them
+            continue
+        tolerance = 1e-5 if expected.dtype.kind == "f" else 0
+        np.testing.assert_allclose(played[f"seeds/{key}"], expected, rtol=0, atol=tolerance, err_msg=key)
+    for key, value in played.items():  # two engines in the same state play the same
+        if key.startswith("seeds/") and "/" not in key.removeprefix("seeds/"):
+            np.testing.assert_array_equal(value[-2], value[-1], err_msg=key)
 
     replayed = [json.loads(line) for line in run.stdout.splitlines()]
     assert len(replayed) == len(TRACES)

@@ -1,0 +1,78 @@
+"""Where a run computes: on the CPU, or on a card that works by itself while the host only queues what comes next."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kpg_fast.config import Config
+from kpg_fast.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Place:
+    """A device and what holds there.
+
+    ``queued``: nothing in an iteration waits for the device or has a shape that depends on data, as a card that runs
+    behind its host needs. ``graphs``: work that repeats is captured once and replayed.
+    """
+
+    device: torch.device
+    queued: bool = False
+    graphs: bool = False
+
+
+CPU = Place(torch.device("cpu"))
+
+
+def place_of(config: Config) -> Place:
+    """Where a configuration is trained; ``UsageError`` if it asks for a card and there is none."""
+    if config.device == "cpu":
+        return CPU
+    if not torch.cuda.is_available():
+        why = (
+            f"torch {torch.__version__} is built without CUDA: install the build for this machine's CUDA (pytorch.org)"
+            if torch.version.cuda is None
+            else f"torch {torch.__version__} for CUDA {torch.version.cuda} finds no card; see what nvidia-smi says"
+        )
+        raise UsageError(f"device = 'cuda': {why}")
+    return Place(torch.device("cuda", torch.cuda.current_device()), queued=True, graphs=config.graphs)
+
+
+class Sent:
+    """Numbers that the host sets and the device reads: one tensor on each, or the same one where the host computes."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+        self.device = torch.zeros(shape, dtype=dtype, device=device)
+        self.host = self.device if device.type == "cpu" else pinned(shape, dtype)
+
+    def send(self) -> None:
+        """Queue the copy of what the host has set; it must not be set again before the device is known to be past."""
+        if self.host is not self.device:
+            self.device.copy_(self.host, non_blocking=True)
+
+
+class Fetched:
+    """Copies of a device's tensors for the host, made in turn with its other work."""
+
+    def __init__(self) -> None:
+        self._event: torch.cuda.Event | None = None
+
+    def fetch(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
+        """Queue copies, each from the first of a pair to the second; of the same tensor there is none."""
+        for source, target in pairs:
+            if source is not target:
+                target.copy_(source, non_blocking=True)
+        if any(source.device.type == "cuda" for source, _ in pairs):
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record()
+
+    def wait(self) -> None:
+        """Return when the last copies have been made."""
+        if self._event is not None:
+            self._event.synchronize()
+
+
+def pinned(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros on the host, where a card can read and write them by itself."""
+    return torch.zeros(shape, dtype=dtype, pin_memory=torch.cuda.is_available())
