@@ -1,4 +1,4 @@
-"""Every Triton kernel and the step of SMAX on the card at hand, against what the card can do, in one call.
+"""Every Triton kernel on the card at hand, against what the card can do, in one call (gpu_training.py: all together).
 
     python -m bench.gpu [--out FILE]
 
@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 import triton
 
@@ -124,47 +123,6 @@ def cublas() -> Iterator[Row]:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def smax(name: str = "2s3z", num_envs: int = 65_536, steps: int = 100) -> Row:
-    """Environment steps a second, observations, world state, masks and auto-reset included, all on the card."""
-    import numba.cuda
-
-    from kpg_fast.envs import StepArrays, make
-    from kpg_fast.envs.smax import cuda
-
-    engine: Any = make(f"smax/{name}", num_envs)
-    out = StepArrays.empty(engine.spec)
-    engine.reset(out)
-    agents, actions = engine.spec.num_agents, engine.spec.num_actions
-    drawn = np.random.default_rng(0).integers(0, actions, (8, num_envs, agents), np.int32)
-
-    def on_card(arrays: Any) -> Any:
-        return tuple(numba.cuda.to_device(a) for a in arrays)
-
-    games, (settings, kinds), numbers = (
-        on_card(engine._games),
-        on_card((engine._settings, engine._kinds)),
-        on_card(drawn),
-    )
-    next_ = on_card((out.obs, out.state, out.avail_actions, out.alive))
-    outcome = on_card((out.reward, engine.enemy_reward, out.terminated, out.truncated, out.won, out.valid))
-    last, given = on_card((out.last_obs, out.last_state)), on_card(engine._not_given)
-    (vectors,) = on_card((engine._no_vectors,))
-
-    def play(count: int) -> float:
-        begin, end = (numba.cuda.event() for _ in range(2))
-        begin.record()
-        for t in range(count):
-            now = (numbers[t % len(numbers)], vectors)
-            cuda.step(games, settings, engine._seed, kinds, now, given, None, next_, outcome, last)
-        end.record()
-        end.synchronize()
-        return float(begin.elapsed_time(end)) * 1e-3
-
-    play(steps)
-    rate = statistics.median(num_envs * steps / play(steps) for _ in range(5))
-    return {"name": f"SMAX {name}, {num_envs} environments", "env_sps": rate, "agent_sps": rate * agents}
-
-
 def main() -> None:
     """Measure all and print a row at a time."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -172,7 +130,7 @@ def main() -> None:
     out = parser.parse_args().out
     card = {"name": torch.cuda.get_device_name(), "torch": torch.__version__, "triton": triton.__version__}
     with open(out or "/dev/null", "w") as file:
-        for part in ([card], ceilings(), cublas(), kernels(), map(smax, ("2s3z",))):
+        for part in ([card], ceilings(), cublas(), kernels()):
             for row in part:
                 print(
                     "  ".join(f"{k} {v:,.4g}" if isinstance(v, float) else str(v) for k, v in row.items()), flush=True

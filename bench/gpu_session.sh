@@ -29,11 +29,12 @@ run() {
 
 nvidia-smi > "$OUT/nvidia-smi.txt" 2>&1
 "$PYTHON" -m pip list > "$OUT/packages.txt" 2>&1
-run build 90 "$PYTHON" setup.py build_ext --inplace -q
-run tests 170 "$PYTHON" -m pytest -q -rs -p no:cacheprovider tests/gpu
-run measurements 130 "$PYTHON" -m bench.gpu --out "$OUT/rows.jsonl"
+run build 80 "$PYTHON" setup.py build_ext --inplace -q
+run tests 130 "$PYTHON" -m pytest -q -rs -p no:cacheprovider tests/gpu
+run training 140 "$PYTHON" -m bench.gpu_training --out "$OUT/training.jsonl"
+run kernels 80 "$PYTHON" -m bench.gpu --out "$OUT/kernels.jsonl"
 if command -v compute-sanitizer > /dev/null; then
-  run sanitizer 60 compute-sanitizer --error-exitcode 1 "$PYTHON" -m pytest -q -x -p no:cacheprovider \
+  run sanitizer 40 compute-sanitizer --error-exitcode 1 "$PYTHON" -m pytest -q -x -p no:cacheprovider \
     tests/gpu/test_gae.py tests/gpu/test_k_level_surrogate.py tests/gpu/test_gru.py -k "not many_rows"
 fi
 cat "$OUT/summary.txt"

@@ -63,12 +63,13 @@ class PlainKMappo:
         self.shared, self.n, dtype = actor.shared, actor.num_agents, trainer.dtype
         network = actor.network
         self.actors = [
-            PlainNetwork(network.in_size, network.hidden, network.out_size).to(dtype)
+            PlainNetwork(network.in_size, network.hidden, network.out_size).to(trainer.place.device, dtype)
             for _ in range(actor.learner.groups)
         ]
         for g, module in enumerate(self.actors):
             module.load_flat(actor.learner.theta, g)
-        self.critic = PlainNetwork(critic.network.in_size + self.n, critic.network.hidden, 1).to(dtype)
+        self.critic = PlainNetwork(critic.network.in_size + self.n, critic.network.hidden, 1)
+        self.critic.to(trainer.place.device, dtype)
         self.critic.load_flat(critic.learner.theta, 0)
         self.optimizers = [torch.optim.Adam(m.parameters(), self.s.lr, eps=1e-5) for m in self.actors]
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), self.s.lr, eps=1e-5)
@@ -129,7 +130,7 @@ class PlainKMappo:
         """One step towards the returns with value clipping."""
         data = batch.data
         state = data.state[:-1, :, None].expand(-1, -1, self.n, -1)
-        one_hot = torch.eye(self.n, dtype=state.dtype).expand(*state.shape[:3], self.n)
+        one_hot = torch.eye(self.n, dtype=state.dtype, device=state.device).expand(*state.shape[:3], self.n)
         rows = torch.cat([state, one_hot], -1).flatten(1, 2)
         reset = data.reset[:-1].repeat_interleave(self.n, 1)
         values = self.critic(rows, batch.critic_hidden[0].flatten(0, 1), reset).view_as(batch.value)

@@ -1,6 +1,7 @@
 """The one benchmark command: measure cases, print one table, append the rows to bench/results/.
 
-    python bench/run.py [-f REGEX] [--base GITREF] [--json FILE] [--check RATIO] [--peers [CHECKOUT]] [--quick]
+    python bench/run.py [-f REGEX] [--device cuda] [--base GITREF] [--json FILE] [--check RATIO] [--peers [CHECKOUT]]
+                        [--quick]
 
 Tests of what is timed run first and must be green. Contenders of a case take turns in one run; a warm-up is thrown
 away; medians and 20-80 percentiles are printed. ``--base main~1`` measures that commit as well, A B A B, and
@@ -27,13 +28,16 @@ from rich.table import Table  # noqa: E402
 from bench.measure import Case, Row, rows_of  # noqa: E402
 from kpg_fast.errors import UsageError  # noqa: E402
 
-MODULES = ("smax_step", "ops", "update", "training", "store", "mamujoco_step", "off_policy", "smac_step")
+MODULES = {
+    "cpu": ("smax_step", "ops", "update", "training", "store", "mamujoco_step", "off_policy", "smac_step"),
+    "cuda": ("gpu_training",),
+}
 
 
-def find_cases(pattern: str, quick: bool, peers: str | None) -> list[Case]:
-    """Every case whose name matches; modules whose extra is not installed are named and left out."""
+def find_cases(pattern: str, quick: bool, peers: str | None, device: str = "cpu") -> list[Case]:
+    """Every case whose name matches; modules that need what is not there are named and left out."""
     found: list[Case] = []
-    for name in MODULES:
+    for name in MODULES[device]:
         if not (ROOT / "bench" / f"{name}.py").exists():
             continue
         try:
@@ -141,6 +145,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("-f", "--filter", default="", metavar="REGEX", help="only cases whose name matches")
+    parser.add_argument("--device", choices=list(MODULES), default="cpu", help="what is measured")
     parser.add_argument("--base", metavar="GITREF", help="measure this commit as well, by turns")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, not to bench/results/")
     parser.add_argument("--check", type=float, metavar="RATIO", help="exit with 1 where a case is worse by this ratio")
@@ -154,7 +159,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     args, console = parse(argv), Console()
-    cases = find_cases(args.filter, args.quick, args.peers)
+    cases = find_cases(args.filter, args.quick, args.peers, args.device)
     if args.list:
         print("\n".join(case.name for case in cases))
         return 0
@@ -168,7 +173,8 @@ def main(argv: list[str] | None = None) -> int:
     append(rows, args.json or ROOT / "bench" / "results" / "rows.jsonl")
     pairs: dict[str, Any] = {}
     if args.base:
-        pairs = against_base(args.base, ["-f", args.filter] + (["--quick"] if args.quick else []))
+        same = ["-f", args.filter, "--device", args.device]
+        pairs = against_base(args.base, same + (["--quick"] if args.quick else []))
         for case, values in sorted(pairs.items()):
             console.print(case, "ours / base:", ", ".join(f"{a:.4g} / {b:.4g}" for a, b in values), highlight=False)
     complaints = worse_than(rows, cases, pairs, args.check) if args.check else []

@@ -18,7 +18,7 @@ def first_minibatch(trainer: KMappoTrainer) -> Minibatch:
     """The first minibatch of the trainer's next rollout."""
     trainer.roll_out()
     s = trainer.config.k_mappo
-    samples = torch.arange(s.num_samples // s.num_minibatches)
+    samples = torch.arange(s.num_samples // s.num_minibatches, device=trainer.place.device)
     return trainer.whole_batch().select(samples[None], trainer.dtype)
 
 
