@@ -20,7 +20,7 @@ def made_run(path: Path, seed: int = 0, updates: int = UPDATES, evaluations: int
     speed = rng.uniform(0.8, 1.2)
     with (
         closing(RunDirectory.create(path, config, {"flavour": "default"})),
-        MetricsLog(path, 0) as log,
+        MetricsLog(path, 0, config.env) as log,
     ):
         for update in range(1, updates + 1):
             won = float(1 / (1 + np.exp(-speed * (update - 8 - seed) / 2)))

@@ -1,4 +1,8 @@
-"""metrics.jsonl: one line an update, under our names and, beside them, those that PyMARL's tools look for."""
+"""metrics.jsonl: one line an update, under our names and, beside them, those that PyMARL's tools look for.
+
+Every line says what it is a measurement of: ``task``, the environment with its flavour, or its game's version and
+client.
+"""
 
 import json
 import math
@@ -28,14 +32,16 @@ class MetricsLog:
         directory: the run directory.
         updates: how many updates the run has behind it; lines of later ones (of a run that was killed between two
             checkpoints) and a last line that was cut off are dropped.
+        task: what every line is a measurement of.
     """
 
-    def __init__(self, directory: Path, updates: int) -> None:
+    def __init__(self, directory: Path, updates: int, task: str) -> None:
         path = directory / "metrics.jsonl"
         kept = [line for line in read(path) if line["update"] <= updates]
         self.last = kept[-1] if kept else {}
         """The newest line."""
-        write_aside(path, "".join(map(_to_json, kept)))
+        self._task = task
+        write_aside(path, "".join(map(self._line, kept)))
         with writing(path):
             self._file = path.open("a", encoding="utf-8")
         self._events = _event_writer(directory / "tensorboard", self.last.get("env_steps", 0))
@@ -45,12 +51,17 @@ class MetricsLog:
         pymarl = {theirs: metrics[ours] for ours, theirs in PYMARL_NAMES.items() if ours in metrics}
         self.last = metrics | pymarl
         with writing(Path(self._file.name)):
-            self._file.write(_to_json(self.last))
+            self._file.write(self._line(self.last))
             self._file.flush()
         if self._events:
             for name, value in metrics.items():
                 if math.isfinite(value):
                     self._events.add_scalar(name, value, metrics["env_steps"])
+
+    def _line(self, metrics: dict[str, float]) -> str:
+        # JSON has no NaN (a win rate of no episodes): null stands for it.
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        return json.dumps({"task": self._task} | finite, allow_nan=False) + "\n"
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -64,7 +75,7 @@ class MetricsLog:
 
 
 def read(path: Path) -> list[dict[str, float]]:
-    """The lines of a ``metrics.jsonl``, oldest first; null is read as NaN, a last line that was cut off is left out.
+    """The numbers of a ``metrics.jsonl``, oldest line first; null is read as NaN, a last line cut off is left out.
 
     Raises:
         UsageError: a line that is not JSON and not the last one, or bytes that are not UTF-8.
@@ -85,14 +96,9 @@ def read(path: Path) -> list[dict[str, float]]:
             raise UsageError(f"{path}, line {number}: {error}") from error
         if not isinstance(values, dict) or "update" not in values:
             raise UsageError(f"{path}, line {number}: not the metrics of an update")
+        values.pop("task", None)
         records.append({name: math.nan if value is None else value for name, value in values.items()})
     return records
-
-
-def _to_json(metrics: dict[str, float]) -> str:
-    # JSON has no NaN (a win rate of no episodes): null stands for it.
-    finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-    return json.dumps(finite, allow_nan=False) + "\n"
 
 
 def _event_writer(directory: Path, env_steps: float) -> Any:

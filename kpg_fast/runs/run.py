@@ -18,6 +18,7 @@ from kpg_fast.errors import EnvironmentFailure, UsageError
 from kpg_fast.runs.directory import RunDirectory, check_new, default_path, read_config, to_config
 from kpg_fast.runs.metrics import MetricsLog
 from kpg_fast.runs.progress import Progress, Silent, summary
+from kpg_fast.runs.records import name_of_task
 from kpg_fast.runs.result import write_result
 from kpg_fast.runs.stop import StopRequest
 from kpg_fast.store import checkpoint
@@ -171,6 +172,11 @@ class Run:
         """Wall-clock so far."""
         return perf_counter() - self.start
 
+    def log(self) -> MetricsLog:
+        """The run's ``metrics.jsonl``, to be appended to."""
+        trainer = self.trainer
+        return MetricsLog(self.directory.path, trainer.updates, name_of_task(trainer.config.env, trainer.facts))
+
     def after_update(
         self, metrics: dict[str, float], before: int, log: MetricsLog, stop: StopRequest
     ) -> dict[str, float]:
@@ -243,7 +249,7 @@ def train_together(
     """
     first = runs[0]
     with ExitStack() as logs, progress:
-        written = [logs.enter_context(MetricsLog(run.directory.path, run.trainer.updates)) for run in runs]
+        written = [logs.enter_context(run.log()) for run in runs]
         where = first.directory.path if len(runs) == 1 else first.directory.path.parent
         progress.begin(first.trainer, where, [run.trainer.config.seed for run in runs])
         while not first.finished and not stop.requested:

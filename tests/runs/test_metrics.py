@@ -15,7 +15,7 @@ def line(update: int, **values: float) -> dict[str, float]:
 
 
 def write(directory: Path, updates: int, *lines: dict[str, float]) -> None:
-    with MetricsLog(directory, updates) as log:
+    with MetricsLog(directory, updates, "smac/3m (game 4.10, native client)") as log:
         for values in lines:
             log.write(values)
 
@@ -27,6 +27,14 @@ def test_pymarl_names_stand_beside_ours(tmp_path: Path) -> None:
     assert written["test_battle_won_mean"] == written["eval/win_rate"] == 0.5
     assert (written["t_env"], written["return_mean"], written["ep_length_mean"]) == (100, 3.0, 9.0)
     assert "test_return_mean" not in written
+
+
+def test_every_line_says_what_it_is_a_measurement_of(tmp_path: Path) -> None:
+    write(tmp_path, 0, line(1), line(2))
+    write(tmp_path, 2, line(3))
+    lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert [values["task"] for values in lines] == 3 * ["smac/3m (game 4.10, native client)"]
+    assert "task" not in metrics.read(tmp_path / "metrics.jsonl")[0]  # numbers alone
 
 
 def test_nan_is_null_in_the_file(tmp_path: Path) -> None:
