@@ -23,14 +23,21 @@ class Buffers:
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
         self._flat: dict[str, Tensor] = {}
+        self._views: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
     def __call__(self, name: str, *shape: int) -> Tensor:
         """Memory of this shape; what it held before is lost."""
-        size = prod(shape)
+        view = self._views.get((name, shape))
+        if view is None:
+            view = self._views[name, shape] = self._enough(name, prod(shape)).view(shape)
+        return view
+
+    def _enough(self, name: str, size: int) -> Tensor:
         flat = self._flat.get(name)
         if flat is None or flat.numel() < size:
             flat = self._flat[name] = torch.empty(size, dtype=self.dtype)
-        return flat[:size].view(shape)
+            self._views = {key: view for key, view in self._views.items() if key[0] != name}
+        return flat[:size]
 
 
 class Tape(NamedTuple):

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from kpg_fast import _C
-from kpg_fast.kernels.layout import Array, view
+from kpg_fast.kernels.layout import Array
 
 Parameters = Mapping[str, Tensor]
 
 
 def forward(p: Parameters, state: Tensor, first: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, v: Tensor) -> None:
     """See :func:`kpg_fast.kernels.hypernetwork.forward`."""
-    _C.hypernetwork_forward(view(state), _eight(p), view(first), view(w1), view(b1), view(w2), view(v))
+    _C.hypernetwork_forward(state.numpy(), _eight(p), first.numpy(), w1.numpy(), b1.numpy(), w2.numpy(), v.numpy())
 
 
 def backward(
@@ -27,9 +27,9 @@ def backward(
     into: Parameters,
 ) -> None:
     """See :func:`kpg_fast.kernels.hypernetwork.backward`."""
-    grads = view(dw1), view(db1), view(dw2), view(dv)
-    _C.hypernetwork_backward(view(state), _eight(p), view(first), *grads, view(scratch), _eight(into))
+    grads = dw1.numpy(), db1.numpy(), dw2.numpy(), dv.numpy()
+    _C.hypernetwork_backward(state.numpy(), _eight(p), first.numpy(), *grads, scratch.numpy(), _eight(into))
 
 
 def _eight(p: Parameters) -> list[Array]:
-    return [view(p[f"{part}.{kind}"]) for part in ("state", "w1", "w2", "v") for kind in ("w", "b")]
+    return [p[f"{part}.{kind}"].numpy() for part in ("state", "w1", "w2", "v") for kind in ("w", "b")]
