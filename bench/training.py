@@ -46,6 +46,16 @@ def beside_jaxmarl(name: str, checkout: str, iterations: int = 5) -> Samples:
     return samples
 
 
+def seeds_at_once(env: str, seeds: int, values: dict[str, Any]) -> Samples:
+    """Environment steps a second of all seeds: as one batch, and one after another, by turns."""
+    config = Config.make("k-mappo", env, **values)
+    batch = KMappoTrainer(config, seeds=range(seeds))
+    alone = [KMappoTrainer(Config.make("k-mappo", env, seed=seed, **values)) for seed in range(seeds)]
+    contenders = {"ours": batch.update_all, "one by one": lambda: [trainer.update() for trainer in alone]}
+    seconds = in_turns(contenders, repeats=ITERATIONS, warmup=1)
+    return rates(seconds, seeds * config.k_mappo.num_envs * config.k_mappo.num_steps)
+
+
 def _jaxmarl(name: str, checkout: str, steps: int) -> float:
     script = Path(__file__).with_name("jaxmarl_mappo.py")
     command = [sys.executable, str(script), checkout, "--map", name, "--steps", str(steps)]
@@ -68,6 +78,18 @@ def cases(peers: str | None = None) -> list[Case]:
         for preset in ("jaxmarl", "kpg")
         for name in MAPS
         for levels in LEVELS
+    ]
+    found += [
+        Case(
+            name=f"train.k_mappo/2s3z/four seeds/{num_envs} envs",
+            metric="env_sps",
+            unit="env steps/s",
+            run=partial(seeds_at_once, "smax/2s3z", 4, {"num_envs": num_envs}),
+            reference="one by one",
+            settings={"preset": "jaxmarl", "levels": 2, "precision": "fp32", "num_envs": num_envs},
+            tests=("tests/test_seeds.py",),
+        )
+        for num_envs in (8, 128)
     ]
     if peers:
         found += [
