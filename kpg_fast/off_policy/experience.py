@@ -18,6 +18,7 @@ from kpg_fast.envs.vec_env import Array
 from kpg_fast.networks.mlp import Buffers
 from kpg_fast.off_policy.replay_buffer import Columns, Ring
 from kpg_fast.off_policy.settings import OffPolicy
+from kpg_fast.off_policy.state_norm import StateNorm
 
 
 @dataclass
@@ -55,6 +56,7 @@ class Experience:
     def __init__(self, spec: EnvSpec, settings: OffPolicy, dtype: torch.dtype) -> None:
         self.spec, self.settings = spec, settings
         self.buffers = Buffers(dtype)
+        self.state_norm = StateNorm(spec.state_size) if settings.state_norm else None
         self.appended = (spec.num_actions if settings.last_action else 0) + (
             spec.num_agents if settings.agent_id else 0
         )
@@ -67,13 +69,17 @@ class Experience:
         last[:-1] &= ~stored[1:]
         obs, next_obs, whole = self._observations(now["obs"], after["obs"], action)
         flat = self._flat
+        state, next_state = flat("state", now["state"]), flat("next_state", after["state"])
+        if self.state_norm:
+            self.state_norm.update(state[stored.flatten()])
+            state, next_state = self.state_norm(state), self.state_norm(next_state)
         return Batch(
             steps=len(stored),
             obs=obs,
             next_obs=next_obs,
             whole_obs=whole,
-            state=flat("state", now["state"]),
-            next_state=flat("next_state", after["state"]),
+            state=state,
+            next_state=next_state,
             action=action.flatten(1, 2),
             reward=flat("reward", now["reward"]),
             terminated=flat("terminated", now["terminated"]),
@@ -82,6 +88,9 @@ class Experience:
             avail=self._available(now.get("avail")),
             next_avail=self._available(after.get("avail")),
         )
+
+    def _more_tensors(self) -> dict[str, Tensor]:
+        return self.state_norm.tensors() if self.state_norm else {}
 
     def _flat(self, name: str, field: Tensor) -> Tensor:
         """[T, B, ...] -> [R, ...] in the learner's type."""
@@ -187,7 +196,7 @@ class Transitions(Experience):
 
     def tensors(self) -> dict[str, Tensor]:
         """What an exact resume needs."""
-        return self.ring.tensors() | {"replay/staged": self.staged}
+        return self.ring.tensors() | {"replay/staged": self.staged} | self._more_tensors()
 
     def restore(self, tensors: Mapping[str, Tensor], written: int) -> None:
         """Continue where :meth:`tensors` was taken."""
@@ -255,7 +264,8 @@ class Episodes(Experience):
     def tensors(self) -> dict[str, Tensor]:
         """What an exact resume needs."""
         mine = {"staged": self.staged, "step": torch.from_numpy(self.step), "broken": torch.from_numpy(self.broken)}
-        return self.ring.tensors() | {f"replay/{name}": value for name, value in mine.items()}
+        replay = {f"replay/{name}": value for name, value in mine.items()}
+        return self.ring.tensors() | replay | self._more_tensors()
 
     def restore(self, tensors: Mapping[str, Tensor], written: int) -> None:
         """Continue where :meth:`tensors` was taken."""

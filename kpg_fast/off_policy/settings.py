@@ -72,10 +72,14 @@ class OffPolicy:
     level1_others: Literal["base", "current"] = "base"
     """K-MADDPG: what level 1 takes the others to do: as in the replay (MADDPG), or as their current policies would.
     K-FACMAC always takes their current policies (FACMAC)."""
+    state_norm: bool = False
+    """Show critics and mixer the state in units of its running mean and deviation: for raw states, as SMAX's."""
     optimizer: Literal["adam", "rmsprop", "sgd"] = "rmsprop"
     """The paper finds RMSProp more stable than Adam with levels."""
     rmsprop_eps: float = 1e-5
     """Added to RMSProp's root."""
+    rmsprop_correction: bool = False
+    """Divide RMSProp's mean square by 1 - 0.99^t, as Adam does; without, its first steps are ten times ``lr``."""
     adam_eps: float = 0.01
     """Added to Adam's root."""
 

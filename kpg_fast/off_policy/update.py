@@ -22,6 +22,8 @@ from kpg_fast.off_policy.experience import Batch
 from kpg_fast.off_policy.settings import OffPolicy
 from kpg_fast.store.learner import Learner
 
+RMSPROP_ALPHA = 0.99  # the default of kpg_fast.kernels.level_step
+
 Prepared = TypeVar("Prepared")
 
 
@@ -105,6 +107,7 @@ class OffPolicyAlgorithm(ABC, Generic[Prepared]):
             Scalars as tensors, seconds under ``time/``.
         """
         start = perf_counter()
+        self._correct_rates()
         measured: dict[str, Any] = self.critic_gradient(batch)
         self.critic.commit(self.critic.step(tuple(self.critic.views("grad").values()), 1))
         between = perf_counter()
@@ -139,6 +142,14 @@ class OffPolicyAlgorithm(ABC, Generic[Prepared]):
         level_one = self.level_one_others(batch, own, prepared)
         learner.commit(k_level_update("theta", self.levels, level_one, policy_gradient, step, anticipate))
         return measured | {"grad_norm": learner.grad_norm.max()}
+
+    def _correct_rates(self) -> None:
+        """lr g / (sqrt(v / c) + eps) = lr sqrt(c) g / (sqrt(v) + eps sqrt(c)), c = 1 - alpha^t."""
+        s = self.settings
+        if s.optimizer == "rmsprop" and s.rmsprop_correction:
+            for learner, lr in ((self.actor.learner, s.lr), (self.critic, s.critic_lr)):
+                root = (1 - RMSPROP_ALPHA ** (learner.steps + 1)) ** 0.5
+                learner.lr, learner.eps = lr * root, s.rmsprop_eps * root
 
     def follow(self) -> None:
         """Move the targets: a little at every update, or wholly every ``target_interval`` of them."""

@@ -97,3 +97,24 @@ def test_actors_see_their_id_and_last_action():
     assert torch.equal(batch.next_obs.reshape(2, 2, 4, 6), whole[:, 1:])
     acting = experience.actor_inputs(torch.tensor([[[5.0], [6.0]]]), torch.eye(3)[torch.tensor([[2], [0]])])
     assert acting.tolist() == [[[5, 0, 0, 1, 1, 0]], [[6, 1, 0, 0, 0, 1]]]
+
+
+def test_critics_may_see_normalised_states():
+    """After one minibatch its stored states have mean 0 and deviation 1; what never changes is 0, not nan."""
+    spec = EnvSpec("test", num_envs=1, num_agents=1, obs_size=1, state_size=3, num_actions=2, max_episode_steps=9)
+    experience = Transitions(spec, OffPolicy(batch_size=200, buffer_size=500, state_norm=True), torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.zeros(300, experience.columns.width)
+    for name in ("state", "next_state"):
+        drawn = torch.randn(300, 2, generator=generator) * torch.tensor([5.0, 300.0]) + torch.tensor([-2.0, 900.0])
+        experience.columns.views(rows)[name][:, :2] = drawn
+        experience.columns.views(rows)[name][:, 2] = 7
+    experience.ring.add(rows)
+    batch = experience.sample(generator)
+    assert batch.state[:, :2].mean(0).abs().max() < 1e-6
+    torch.testing.assert_close(batch.state[:, :2].std(0), torch.ones(2, dtype=torch.float64), rtol=0, atol=0.01)
+    assert (batch.state[:, 2] == 0).all()
+    assert 0 < batch.next_state[:, :2].mean(0).abs().max() < 0.5
+    before = experience.state_norm.tensors()["state_norm/count"].item()
+    experience.sample(generator)
+    assert experience.state_norm.count.item() == before + 200

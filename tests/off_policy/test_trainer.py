@@ -29,7 +29,16 @@ def state(trainer: OffPolicyTrainer) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in trainer.tensors().items()}
 
 
-@pytest.mark.parametrize("values", [MOVING, CHOOSING, MOVING | {"algorithm": "k-maddpg"}, MOVING | {"in_file": True}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        MOVING,
+        CHOOSING,
+        MOVING | {"algorithm": "k-maddpg"},
+        MOVING | {"in_file": True},
+        MOVING | {"state_norm": True, "rmsprop_correction": True},
+    ],
+)
 def test_stopped_and_resumed_is_the_same_run(values, tmp_path):
     values = dict(values)
     options = {"replay_dir": str(tmp_path)} if values.pop("in_file", False) else {}

@@ -167,6 +167,19 @@ def test_options_equal_the_naive_loop(name, values):
     assert case.worst_difference() < 1e-12
 
 
+def test_rmsprop_can_be_corrected_as_adam_is():
+    """Five updates of the actor by the textbook's formula, from the gradients that the learner saw."""
+    case = Case("k-facmac", levels=1, rmsprop_correction=True, max_grad_norm=1e9)
+    learner, s = case.algorithm.actor.learner, case.settings
+    theta, square = learner.store.slot("theta").clone(), 0.0
+    for t in range(1, 6):
+        case.algorithm.update(case.experience.sample(case.generator), case.generator)
+        grad = learner.store.slot("grad")
+        square = 0.99 * square + 0.01 * grad.square()
+        theta -= s.lr * grad / ((square / (1 - 0.99**t)).sqrt() + s.rmsprop_eps)
+        torch.testing.assert_close(learner.store.slot("theta"), theta, rtol=0, atol=1e-12)
+
+
 def test_maddpg_with_current_actions_is_another_update():
     base, current = (Case("k-maddpg", levels=1, level1_others=others) for others in ("base", "current"))
     for case in (base, current):
