@@ -1,6 +1,6 @@
 """Where a run computes: on the CPU, or on a card that works by itself while the host only queues what comes next."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -37,6 +37,13 @@ def place_of(config: Config) -> Place:
         )
         raise UsageError(f"device = 'cuda': {why}")
     return Place(torch.device("cuda", torch.cuda.current_device()), queued=True, graphs=config.graphs)
+
+
+def on_this_machine(config: Config) -> Config:
+    """The configuration of a run that is to be loaded: where there is no card, of the CPU."""
+    if config.device == "cpu" or torch.cuda.is_available():
+        return config
+    return replace(config, device="cpu", precision="fp32" if config.precision == "tf32" else config.precision)
 
 
 class Sent:

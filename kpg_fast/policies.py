@@ -1,6 +1,7 @@
 """Actors and critic of K-MAPPO: networks with parameters, and the recurrent state they are in."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -52,10 +53,14 @@ class Actor:
         self.row_seeds = torch.tensor(self.seeds, device=device).repeat_interleave(num_envs // seeds)[:, None]
 
     def of_seed(self, index: int, num_envs: int) -> "Actor":
-        """The policies of one seed, which see what is learned, at the beginning of ``num_envs`` episodes on the CPU."""
+        """The policies of one seed, which see what is learned, at the beginning of ``num_envs`` episodes on the CPU.
+
+        From a card their parameters are copies; products in tf32, which a CPU has not, are in float32.
+        """
         sets = self.sets_of(index)
         theta = {name: value[sets].cpu() for name, value in self.theta.items()}
-        player = Actor(self.network, self.learner, self.num_agents, self.seeds[index : index + 1], theta)
+        network = replace(self.network, precision="fp32") if self.network.precision == "tf32" else self.network
+        player = Actor(network, self.learner, self.num_agents, self.seeds[index : index + 1], theta)
         player.begin(num_envs)
         return player
 

@@ -1,9 +1,11 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
 from kpg_fast.config import Config
+from kpg_fast.errors import UsageError
 from kpg_fast.k_mappo_trainer import KMappoTrainer
 from kpg_fast.rollout import map_tensors
 from kpg_fast.store.drift import DriftError
@@ -173,6 +175,15 @@ def test_metrics_tell_what_a_level_did():
     for name in ("time/env", "time/policy", "time/level_1", "time/level_3", "time/critic", "grad_norm"):
         assert metrics[name] >= 0, name
     assert metrics["delta/1"] > metrics["delta/2"] > 0
+
+
+def test_policies_in_tf32_play_in_float32_on_the_cpu():
+    trainer = trainer_for(dtype=torch.float32)
+    expected = trainer.evaluate(4)
+    trainer.actor.network = replace(trainer.actor.network, precision="tf32")
+    assert trainer.evaluate(4) == expected
+    with pytest.raises(UsageError, match="tf32 is one of GPUs"):
+        trainer.update()
 
 
 def test_evaluation_leaves_the_run_alone():

@@ -15,6 +15,7 @@ from torch import Tensor
 from kpg_fast.config import Config
 from kpg_fast.envs import VecEnv
 from kpg_fast.errors import EnvironmentFailure, UsageError
+from kpg_fast.place import on_this_machine
 from kpg_fast.runs.directory import RunDirectory, check_new, default_path, read_config, to_config
 from kpg_fast.runs.metrics import MetricsLog
 from kpg_fast.runs.progress import Progress, Silent, summary
@@ -106,7 +107,7 @@ def load(path: str | Path) -> Trainer:
     if is_run and not saved.exists():
         raise UsageError(f"{path} has no checkpoint yet")
     tensors, meta = _read_checkpoint(saved)
-    trainer = make_trainer(read_config(path) if is_run else to_config(meta["config"], saved))
+    trainer = make_trainer(on_this_machine(read_config(path) if is_run else to_config(meta["config"], saved)))
     try:
         trainer.restore(tensors, meta["counters"])
     except BaseException:

@@ -227,6 +227,17 @@ def test_real_trainer_resumes_exactly(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (film[0] != film[-1]).any()
 
 
+def test_a_run_from_a_card_is_evaluated_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = train(small(tmp_path / "run", updates=1, env="smax/3m"))
+    file = result.run_dir / "config.json"
+    file.write_text(file.read_text().replace('"cpu"', '"cuda"').replace('"fp32"', '"tf32"'))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert load(result.run_dir).config.device == "cpu"
+    assert evaluate(result.run_dir, 3) == {n: v for n, v in result.metrics.items() if n.startswith("eval/")}
+    with pytest.raises(UsageError, match="device = 'cuda': torch"):
+        train(small(tmp_path / "other", env="smax/3m", device="cuda"))
+
+
 def test_loaded_run_acts(tmp_path: Path) -> None:
     """The example of ``load``: actions of a trained policy for observations from anywhere."""
     shape = {"env": "toy/climbing", "recurrent": False, "hidden": 8}
