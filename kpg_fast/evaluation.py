@@ -30,7 +30,9 @@ class Evaluation:
         if self.env is None or self.env.spec.num_envs != envs:
             self.close()
             config = self.config
-            options = config.options() | ({"auto_reset": False} if watch else {})  # so that the end can be seen
+            options = config.options()
+            if watch and config.env.startswith("smax/"):
+                options["auto_reset"] = False  # so that the end can be seen
             self.env = make(config.env, envs, config.seed + _SEED, "cpu", **options)
         try:
             metrics = play(self.env, player(envs), -(-episodes // envs), watch)

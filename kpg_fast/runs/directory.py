@@ -46,7 +46,7 @@ class RunDirectory:
         Raises:
             UsageError: ``path`` exists, or cannot be written.
         """
-        with making(path, config.to_dict(), facts) as aside:
+        with making(path, {"config.json": config.to_dict(), "provenance.json": provenance_of(facts)}) as aside:
             (aside / "checkpoints").mkdir()
         return cls.open(path)
 
@@ -91,10 +91,10 @@ class RunDirectory:
 
 
 @contextmanager
-def making(path: Path, config: dict[str, Any], facts: dict[str, str]) -> Iterator[Path]:
+def making(path: Path, files: dict[str, Any]) -> Iterator[Path]:
     """A directory to fill beside ``path``, which has its name when the block is left and is gone if by an error.
 
-    ``config.json`` and ``provenance.json`` are in it.
+    The JSON ``files`` are in it.
 
     Raises:
         UsageError: ``path`` exists, or cannot be written.
@@ -104,8 +104,8 @@ def making(path: Path, config: dict[str, Any], facts: dict[str, str]) -> Iterato
     try:
         with writing(path):
             aside.mkdir(parents=True)
-        write_aside(aside / "config.json", _json(config))
-        write_aside(aside / "provenance.json", _json(_provenance(facts)))
+        for name, values in files.items():
+            write_aside(aside / name, _json(values))
         with writing(path):
             yield aside
             aside.rename(path)
@@ -165,7 +165,8 @@ def to_config(values: Any, source: Path) -> Config:
         raise UsageError(f"the configuration in {source} cannot be read: {error}") from error
 
 
-def _provenance(facts: dict[str, str]) -> dict[str, Any]:
+def provenance_of(facts: dict[str, str]) -> dict[str, Any]:
+    """What the numbers of a run that starts now come from; ``facts`` are the environment's."""
     return {
         "facts": facts,
         "versions": provenance.versions(),

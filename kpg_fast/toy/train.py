@@ -15,7 +15,7 @@ from kpg_fast.envs.toy.games import Game, MeetUp, meet_up_factor
 from kpg_fast.envs.vec_env import Array
 from kpg_fast.errors import UsageError
 from kpg_fast.kpg import k_level_update
-from kpg_fast.runs.directory import making
+from kpg_fast.runs.directory import making, provenance_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ def run(options: ToyOptions) -> list[tuple[Regime, list[LevelPath]]]:
 def train_toy(options: ToyOptions, run_dir: str | Path) -> dict[str, float]:
     """Run and keep it all in a new directory, whole or not at all.
 
-    That is ``config.json``, ``provenance.json``, ``metrics.jsonl`` (a line a step, K and regime), ``paths.png`` and
+    That is ``config.json`` with the provenance, ``metrics.jsonl`` (a line a step, K and regime), ``paths.png`` and
     ``paths.svg``.
 
     Args:
@@ -161,7 +161,8 @@ def train_toy(options: ToyOptions, run_dir: str | Path) -> dict[str, float]:
 
     results = run(options)
     rows = [row for regime, paths in results for path in paths for row in _rows(regime, path)]
-    with making(Path(run_dir), {"algorithm": "kpg", **asdict(options)}, {}) as aside:
+    config = {"algorithm": "kpg", **asdict(options), "provenance": provenance_of({})}
+    with making(Path(run_dir), {"config.json": config}) as aside:
         (aside / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         draw(results, aside)
     return {f"distance/{path.levels}": float(path.distance[-1]) for path in results[0][1]}

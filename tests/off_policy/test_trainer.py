@@ -70,7 +70,7 @@ def test_evaluation_does_not_touch_training(values):
     run(watched, 2)
     seen = []
     metrics = watched.evaluate(5, lambda env: seen.append(env.spec.num_envs))
-    assert seen == [5]
+    assert seen == [5, 5]  # before the one step of every episode, and at the end
     assert metrics["eval/length_mean"] == 1
     run(watched, 2)
     for name, value in state(plain).items():

@@ -126,8 +126,9 @@ def test_a_run_is_kept_and_drawn(tmp_path):
     for row in rows:
         assert row["distance"] == pytest.approx(row["closed_form"], rel=1e-6)
     assert result["distance/2"] == rows[7]["distance"]
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["levels"] == 2
-    assert json.loads((tmp_path / "run" / "provenance.json").read_text())["commit"]
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["levels"] == 2
+    assert config["provenance"]["commit"]
     assert (tmp_path / "run" / "paths.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (tmp_path / "run" / "paths.svg").read_text()
     with pytest.raises(UsageError, match="exists"):
