@@ -10,6 +10,7 @@ update is timed from its call to its metrics; the first two, which compile and c
 import argparse
 import json
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -78,7 +79,10 @@ def one_minibatch(levels: int) -> Samples:
     plain, alone = PlainKMappo(trainer), batch.seed(0)
     samples: Samples = {"ours": [], "plain": []}
     for turn in range(UPDATES + 1):
-        updates = {"ours": partial(trainer.algorithm.update, batch), "plain": partial(plain.update, alone)}
+        updates: dict[str, Callable[[], Any]] = {
+            "ours": partial(trainer.algorithm.update, batch),
+            "plain": partial(plain.update, alone),
+        }
         for name, update in updates.items():
             torch.cuda.synchronize()
             begin = time.perf_counter()
@@ -102,7 +106,7 @@ def stepping(name: str = "smax/2s3z", num_envs: int = 65_536, steps: int = 100) 
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         begin.record()
         for t in range(steps):
-            env.step(actions[t % len(actions)], out)
+            env.step(actions[t % len(actions)], out)  # type: ignore[arg-type]  # on a card arrays are tensors
         end.record()
         end.synchronize()
         if repeat:
