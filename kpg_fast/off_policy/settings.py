@@ -111,8 +111,8 @@ class OffPolicy:
 _FACMAC_MAMUJOCO = OffPolicy()
 
 # The same repository: src/config/algs/facmac_smac.yaml. One update an episode (run.py); no regulariser of the actor
-# (facmac_learner_discrete.py). FACMAC learns with Adam, epsilon 1e-7 (10E-8), and lr 0.0025; here that leaves the policies
-# deterministic after 10,000 steps, with either optimiser. 0.0002 is the rate that learned in docs/results/smac_stand_in.
+# (facmac_learner_discrete.py). FACMAC learns with Adam, epsilon 1e-7 (10E-8), and lr 0.0025; here that leaves the
+# policies deterministic after 10,000 steps, with either optimiser. 0.0002 learned (docs/results/smac_stand_in).
 _FACMAC_SMAC = OffPolicy(
     lr=0.0002,
     critic_lr=0.0005,
