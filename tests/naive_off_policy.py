@@ -215,12 +215,17 @@ class Naive:
                     else:
                         joint.append(self.act(previous, sample, j, length, heard[j])[t].detach())
                 loss = loss - self.value(self.critics, self.mixer, sample, t, torch.stack(joint), agent) / count
-                if self.spec.continuous:
-                    loss = loss + self.s.actor_reg * self.mean_square(live[t], agent) / count
+                small = live[t]
+                if not self.spec.continuous:
+                    logits = self.outputs(self.actors, sample, agent, length)[t]
+                    small = torch.where(sample["avail"][t, agent] > 0, logits, torch.zeros_like(logits))
+                loss = loss + self.s.actor_reg * self.mean_square(small, agent) / count
         return loss
 
     def mean_square(self, action, agent):
-        moving = torch.as_tensor(self.spec.action_high > self.spec.action_low)
+        moving = torch.ones(self.n, self.spec.num_actions)
+        if self.spec.continuous:
+            moving = torch.as_tensor(self.spec.action_high > self.spec.action_low)
         if len(self.actors) > 1:
             return (action**2).sum() / moving[agent].sum()
         # one actor: the mean is over all agents' actuators; MADDPG's mean over agents is taken by the caller

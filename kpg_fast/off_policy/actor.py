@@ -30,6 +30,8 @@ class Own:
     """Gradient at the actions [N, R, A] -> gradient at the network's outputs."""
     outputs: Any
     """What the network needs to go back."""
+    y: Tensor
+    """The network's outputs [N, R, A], for discrete actions their logits."""
 
 
 class FeedForward:
@@ -161,9 +163,9 @@ class Actor:
         if noise is None:
             action = torch.tanh(y) * self.moving
             square = self.moving - action.square()  # the slope of tanh, 0 where nothing moves
-            return Own(action, lambda d: d * square, outputs)
+            return Own(action, lambda d: d * square, outputs, y)
         soft = torch.softmax(_masked(y, batch.avail) + noise, -1)
-        return Own(_one_hot(soft), lambda d: soft * (d - (soft * d).sum(-1, keepdim=True)), outputs)
+        return Own(_one_hot(soft), lambda d: soft * (d - (soft * d).sum(-1, keepdim=True)), outputs, y)
 
     def actions(self, slot: str, batch: Batch, noise: Tensor | None) -> Tensor:
         """What the actors with the parameters in ``slot`` do, [N, R, A]; no gradient."""
@@ -182,11 +184,18 @@ class Actor:
         return torch.tanh(y) * self.moving if self.spec.continuous else _one_hot(_masked(y, batch.next_avail))
 
     def regulariser(self, batch: Batch, own: Own) -> Tensor | None:
-        """Gradient at the actions [N, R, A] of actor_reg * mean square; the mean of an actor of its own is its own."""
-        if not self.spec.continuous or self.settings.actor_reg == 0:
+        """Gradient at the outputs [N, R, A] of actor_reg * mean square; the mean of an actor of its own is its own.
+
+        The square of continuous actions, or of the logits of available ones.
+        """
+        if self.settings.actor_reg == 0:
             return None
         dims = self.moving.sum() if self.settings.shared_actor else self.moving.sum(2, keepdim=True)
-        return (2 * self.settings.actor_reg / dims) * batch.weight[:, None] * own.action
+        weight = (2 * self.settings.actor_reg / dims) * batch.weight[:, None]
+        if self.spec.continuous:
+            return own.slope(weight * own.action)
+        logits = own.y.detach()
+        return weight * (logits if batch.avail is None else logits.masked_fill(~batch.avail, 0.0))
 
 
 def moving_actuators(spec: EnvSpec, dtype: torch.dtype) -> Tensor:

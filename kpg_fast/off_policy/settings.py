@@ -48,7 +48,7 @@ class OffPolicy:
     target_interval: int = 0
     """or, if not 0, the updates between two copies of the networks to their targets, in place of tau."""
     actor_reg: float = 0.001
-    """Weight of the mean square of the actors' continuous actions."""
+    """Weight of the mean square of the actors' continuous actions, or of the logits of discrete ones."""
     max_grad_norm: float = 0.5
     """Global norm each actor's (and the critics') gradient is clipped to."""
     hidden: int = 400

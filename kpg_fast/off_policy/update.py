@@ -194,16 +194,16 @@ class WayBack:
         if slope.is_fixed and self.worth_it:
             deltas: Any = self._combined(slope)
         else:
-            at_action = slope.unit * -slope.scale[..., None]
+            at_output = self.own.slope(slope.unit * -slope.scale[..., None])
             if self.regulariser is not None:
-                at_action += self.regulariser
-            deltas = network.deltas(self.actor.learner, self.own.outputs, self.own.slope(at_action), "level")
+                at_output = at_output + self.regulariser
+            deltas = network.deltas(self.actor.learner, self.own.outputs, at_output, "level")
         return tuple(network.gradient(self.actor.learner, self.own.outputs, deltas))
 
     def _combined(self, slope: Slope) -> Deltas:
         if self._directions is None:
             self._directions = (
-                self._propagate(slope.unit, "unit"),
+                self._propagate(self.own.slope(slope.unit), "unit"),
                 None if self.regulariser is None else self._propagate(self.regulariser, "regulariser"),
             )
         unit, fixed = self._directions
@@ -217,9 +217,9 @@ class WayBack:
                 layers.append(torch.addcmul(getattr(fixed, name), of_unit, scale, out=into))
         return Deltas(*layers)
 
-    def _propagate(self, at_action: Tensor, name: str) -> Deltas:
+    def _propagate(self, at_output: Tensor, name: str) -> Deltas:
         network: Any = self.actor.network
-        deltas: Deltas = network.deltas(self.actor.learner, self.own.outputs, self.own.slope(at_action), name)
+        deltas: Deltas = network.deltas(self.actor.learner, self.own.outputs, at_output, name)
         return deltas
 
 
