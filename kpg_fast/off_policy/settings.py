@@ -9,7 +9,7 @@ from kpg_fast.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class OffPolicy:
-    """Settings of K-MADDPG and K-FACMAC. The defaults are FACMAC's on MAMuJoCo (preset ``mamujoco``)."""
+    """Settings of K-MADDPG and K-FACMAC. The defaults are FACMAC's on MAMuJoCo."""
 
     lr: float = 0.001
     """Learning rate of the actors."""
@@ -107,8 +107,10 @@ class OffPolicy:
 
 # FACMAC, github.com/oxwhirl/facmac (commit d7e62b8): src/config/algs/facmac_mamujoco.yaml for all numbers but RMSProp's
 # epsilon (default.yaml: optim_eps; its alpha, 0.99, is ours too) and the actor's regulariser (facmac_learner.py). It
-# uses Adam with epsilon 0.01 there; RMSProp is the K-level paper's choice (arXiv 2509.12117).
-_FACMAC_MAMUJOCO = OffPolicy()
+# uses Adam with epsilon 0.01 there; RMSProp is the K-level paper's choice (arXiv 2509.12117). Normalised states and
+# RMSProp's correction are ours: without them it does not learn reliably (docs/results/mamujoco_halfcheetah).
+_FACMAC_MAMUJOCO = OffPolicy(state_norm=True, rmsprop_correction=True)
+_MADDPG_MAMUJOCO = OffPolicy(shared_critic=False)
 
 # The same repository: src/config/algs/facmac_smac.yaml. One update an episode (run.py); no regulariser of the actor
 # (facmac_learner_discrete.py). FACMAC learns with Adam, epsilon 1e-7 (10E-8), and lr 0.0025; here that leaves the
@@ -135,7 +137,7 @@ _FACMAC_SMAC = OffPolicy(
 # maddpg_mamujoco.yaml and maddpg_smac.yaml are the same numbers; one critic an agent is MADDPG's (Lowe et al. 2017,
 # arXiv 1706.02275), while FACMAC's repository lets all agents share one.
 FACMAC_PRESETS = {"mamujoco": _FACMAC_MAMUJOCO, "smac": _FACMAC_SMAC}
-MADDPG_PRESETS = {name: replace(settings, shared_critic=False) for name, settings in FACMAC_PRESETS.items()}
+MADDPG_PRESETS = {"mamujoco": _MADDPG_MAMUJOCO, "smac": replace(_FACMAC_SMAC, shared_critic=False)}
 
 # Environment steps of a run, of the time between two evaluations, and episodes of those: t_max, test_interval and
 # test_nepisode of the same files.
