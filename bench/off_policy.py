@@ -34,7 +34,8 @@ def build(
     bound = np.ones((num_agents, 6 // num_agents), np.float32)
     spec = EnvSpec("bench", 1, num_agents, 12, 17, 6 // num_agents, 1000, -bound, bound)
     presets = FACMAC_PRESETS if algorithm == "k-facmac" else MADDPG_PRESETS
-    settings = replace(presets["mamujoco"], batch_size=batch_size, buffer_size=4 * batch_size, **values)
+    plain: dict[str, Any] = {"state_norm": False, "rmsprop_correction": False}  # as the plain implementation
+    settings = replace(presets["mamujoco"], batch_size=batch_size, buffer_size=4 * batch_size, **plain, **values)
     experience = Transitions(spec, settings, dtype)
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(experience.ring.rows.shape, generator=generator)

@@ -132,8 +132,8 @@ def fill_void_steps(trainer) -> None:
     """Write nonsense where nothing may be read."""
     collect = trainer.rollout.collect
 
-    def collecting(*arguments):
-        spent = collect(*arguments)
+    def collecting(*arguments, **named):
+        spent = collect(*arguments, **named)
         r = trainer.rollout
         for name in ("obs", "state", "reward", "log_prob", "last_state"):
             memory = getattr(r, name)
@@ -152,9 +152,8 @@ def test_whoever_is_ready_goes_on_and_the_same_data_comes_out(game):
             assert trainer.env.uneven == (options == ())
             for _ in range(2):
                 trainer.update()
-            found.append(
-                {name: getattr(trainer.rollout, name).clone() for name in trainer.rollout.__dict__ if name != "steps"}
-            )
+            memory = vars(trainer.rollout).items()
+            found.append({name: value.clone() for name, value in memory if isinstance(value, torch.Tensor)})
     for name, value in found[0].items():
         if value.is_floating_point():
             torch.testing.assert_close(value, found[1][name], rtol=0, atol=1e-9, msg=name)
