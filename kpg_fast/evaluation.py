@@ -27,15 +27,16 @@ class Evaluation:
     ) -> dict[str, float]:
         """At least ``episodes`` episodes of ``player(number of environments)``; see `kpg_fast.trainer.Trainer`."""
         envs = min(episodes, self.most)
+        per_env = -(-episodes // envs)
         if self.env is None or self.env.spec.num_envs != envs:
             self.close()
             config = self.config
             options = config.options()
-            if watch and config.env.startswith("smax/"):
+            if watch and per_env == 1 and config.env.startswith("smax/"):
                 options["auto_reset"] = False  # so that the end can be seen
             self.env = make(config.env, envs, config.seed + _SEED, "cpu", **options)
         try:
-            metrics = play(self.env, player(envs), -(-episodes // envs), watch)
+            metrics = play(self.env, player(envs), per_env, watch)
             if isinstance(self.env, UnevenVecEnv):
                 metrics |= {name: count for name, count in self.env.metrics().items() if count}
             return {f"eval/{name}": value for name, value in metrics.items()}

@@ -34,8 +34,8 @@ class Trainer(Protocol):
     def evaluate(self, episodes: int, watch: Callable[[VecEnv], None] | None = None) -> dict[str, float]:
         """Play greedy episodes on fresh environments: ``eval/win_rate``, ``eval/return_mean``, ``eval/length_mean``.
 
-        ``watch`` is called with the environments before every step (to draw them). Training is not touched: the next
-        :meth:`update` does the same as without the evaluation.
+        ``watch`` is called with the environments before every step and at the end (to draw them). Training is not
+        touched: the next :meth:`update` does the same as without the evaluation.
         """
 
     def player(self, num_envs: int) -> Policy:

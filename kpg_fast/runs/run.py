@@ -123,7 +123,7 @@ def evaluate(path: str | Path, episodes: int = 512, watch: Callable[[VecEnv], No
         path: a run directory (its last state) or a checkpoint.
         episodes: how many; environments are fresh and seeded from the run's seed, so the same call plays the same
             episodes.
-        watch: called with the environments before every step.
+        watch: called with the environments before every step, and at the end.
 
     Returns:
         ``eval/win_rate`` (share of episodes), ``eval/return_mean`` (sum of rewards an episode), ``eval/length_mean``
