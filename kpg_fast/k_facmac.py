@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from kpg_fast.envs import EnvSpec
+from kpg_fast.kernels.layout import Parameters
 from kpg_fast.kernels.mixer import mix, mix_backward, mix_one_live
 from kpg_fast.networks.mixer import MixerNetwork, MixerWeights
-from kpg_fast.networks.mlp import Mlp, Parameters, Tape
+from kpg_fast.networks.mlp import Mlp, Tape
 from kpg_fast.off_policy.actor import Own, grouped
 from kpg_fast.off_policy.experience import Batch
 from kpg_fast.off_policy.settings import OffPolicy

@@ -1,7 +1,6 @@
 """What an update of K-MAPPO reports: gathered as tensors, without waiting for any, and read once at its end."""
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from kpg_fast.kernels.k_level_surrogate import STATS
 from kpg_fast.minibatch import Minibatch
 from kpg_fast.place import Fetched, pinned
 from kpg_fast.seeds import per_seed, total
+from kpg_fast.trainer import contraction
 
 _M_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -61,14 +61,8 @@ class Measured:
             own = {name: value / self.count for name, value in zip(means, row, strict=False)}
             own["explained_variance"], *rest = row[len(means) :]
             own |= zip(quantiles, rest, strict=False)
-            found.append(own | self._contraction(own))
+            found.append(own | contraction([own[f"delta/{k}"] for k in range(1, self.levels + 1)]))
         return found
-
-    def _contraction(self, metrics: dict[str, float]) -> dict[str, float]:
-        """The largest Delta_{k+1} / Delta_k."""
-        deltas = [metrics[f"delta/{k}"] for k in range(1, self.levels + 1)]
-        ratios = [after / before for before, after in pairwise(deltas) if before > 0]
-        return {"contraction_ratio": max(ratios)} if ratios else {}
 
 
 def explained_variance(whole: Minibatch) -> Tensor:

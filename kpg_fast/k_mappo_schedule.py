@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from kpg_fast.config import Config
+from kpg_fast.kernels.level_step.ref import BETAS
 from kpg_fast.place import Place, Sent
-
-_BETAS = (0.9, 0.999)  # of Adam, as the level step has them
 
 
 class Schedule:
@@ -39,7 +38,7 @@ class Schedule:
             from kpg_fast.kernels.level_step.gpu import step_sizes  # here, because it imports Triton
 
             each = len(self._rates.host)
-            rates = [step_sizes(s.optimizer, self.lr, _BETAS, updates * each + step) for step in range(1, each + 1)]
+            rates = [step_sizes(s.optimizer, self.lr, BETAS, updates * each + step) for step in range(1, each + 1)]
             self._rates.host.copy_(torch.tensor(rates))
             self._rates.send()
 

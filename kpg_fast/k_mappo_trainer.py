@@ -24,6 +24,7 @@ from kpg_fast.policies import Actor, Critic
 from kpg_fast.rollout import EpisodeTracker, Rollout
 from kpg_fast.stopwatch import Stopwatch
 from kpg_fast.store.learner import Learner
+from kpg_fast.trainer import require_fit
 
 
 def build_actor(
@@ -218,7 +219,7 @@ class KMappoTrainer:
     def restore(self, tensors: dict[str, Tensor], counters: dict[str, Any], index: int = 0) -> None:
         """See :class:`kpg_fast.trainer.Trainer`; all seeds must be restored, with the same counters."""
         mine = self.tensors(index)
-        _check_fit(mine, tensors)
+        require_fit(mine, tensors)
         self.parts[index].load_state_dict({n[4:]: t.numpy() for n, t in tensors.items() if n.startswith("env/")})
         self.generators[index].set_state(tensors["generator"])
         for name, target in mine.items():
@@ -242,16 +243,3 @@ def _refusal(env: VecEnv, seeds: int) -> str | None:
     if seeds > 1 and isinstance(env, SideBySide) and isinstance(env.parts[0], UnevenVecEnv):
         return f"batch_seeds: games of {env.spec.name} take turns of their own; train its seeds one after another"
     return None
-
-
-def _check_fit(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
-    """Raise ``UsageError`` for the first name or shape in which a checkpoint differs from what a run needs."""
-    for name in sorted(mine.keys() | theirs.keys()):
-        if name not in theirs or name not in mine:
-            where = "missing from" if name not in theirs else "unknown to"
-            raise UsageError(f"{name} is {where} the {'checkpoint' if name not in theirs else 'run'}")
-        if mine[name].shape != theirs[name].shape:
-            raise UsageError(
-                f"{name} has shape {tuple(theirs[name].shape)} in the checkpoint; this run needs "
-                f"{tuple(mine[name].shape)}"
-            )

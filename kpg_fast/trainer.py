@@ -1,6 +1,8 @@
 """What the run loop needs of an algorithm: update, evaluate, and everything an exact resume needs."""
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import pairwise
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -89,3 +91,24 @@ def make_batch(configs: Sequence[Config]) -> Batch:
     from kpg_fast.k_mappo_seeds import SeedBatch
 
     return SeedBatch(configs)
+
+
+def require_fit(mine: dict[str, Tensor], theirs: dict[str, Tensor], free: AbstractSet[str] = frozenset()) -> None:
+    """Raise ``UsageError`` for the first name or shape in which a checkpoint differs from what a run needs.
+
+    ``free`` names what may differ.
+    """
+    for name in sorted((mine.keys() | theirs.keys()) - free):
+        if name not in theirs or name not in mine:
+            raise UsageError(f"{name} is {'missing from the checkpoint' if name in mine else 'unknown to this run'}")
+        if mine[name].shape != theirs[name].shape:
+            raise UsageError(
+                f"{name} has shape {tuple(theirs[name].shape)} in the checkpoint; this run needs "
+                f"{tuple(mine[name].shape)}"
+            )
+
+
+def contraction(deltas: Sequence[float]) -> dict[str, float]:
+    """The largest Delta_{k+1} / Delta_k of one update, Delta_k being how far level k moved from level k - 1."""
+    ratios = [after / before for before, after in pairwise(deltas) if before > 0]
+    return {"contraction_ratio": max(ratios)} if ratios else {}

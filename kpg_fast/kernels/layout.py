@@ -1,6 +1,6 @@
 """What all ops share: how tensors reach the compiled code, in which precision products run, and the common checks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 from typing import Any, NamedTuple
@@ -13,6 +13,9 @@ from kpg_fast import _C
 from kpg_fast.errors import UsageError
 
 Array = NDArray[Any]
+
+Parameters = Mapping[str, Tensor]
+"""The tensors of one network by name, every one with the agents' axis in front."""
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 

@@ -4,7 +4,6 @@ Every parameter has a leading axis G (parameter sets: 1 if shared, N if each age
 batched product. Sizes: T steps, E environments, R rows of a parameter set, I inputs, H hidden.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 
@@ -13,10 +12,9 @@ from torch import Tensor
 
 from kpg_fast.kernels.agent_embedding import agent_embedding
 from kpg_fast.kernels.gru import gru, gru_and_gates
+from kpg_fast.kernels.layout import Parameters
 from kpg_fast.kernels.linear import linear, linear_and_sums
 from kpg_fast.kernels.lookahead import Weights, gru_difference, linear_difference, relu_difference
-
-Parameters = Mapping[str, Tensor]
 
 Trace = dict[str, Tensor]
 """What a pass keeps for :meth:`Network.difference`: the inputs of the layers, and what activations were applied to."""

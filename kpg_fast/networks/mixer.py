@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from kpg_fast.kernels import hypernetwork
-from kpg_fast.networks.mlp import Buffers, Parameters, initialise_uniform
+from kpg_fast.kernels.layout import Parameters
+from kpg_fast.networks.mlp import Buffers, initialise_uniform
 
 
 class MixerWeights(NamedTuple):

@@ -4,7 +4,6 @@ Rows are [G, R, features] and every parameter has a leading axis G of independen
 :mod:`kpg_fast.kernels.mlp`. Sizes: G parameter sets, R rows of each, I inputs, H hidden.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod, sqrt
 from typing import NamedTuple
@@ -13,8 +12,7 @@ import torch
 from torch import Tensor
 
 from kpg_fast.kernels import mlp
-
-Parameters = Mapping[str, Tensor]
+from kpg_fast.kernels.layout import Parameters
 
 
 class Buffers:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from kpg_fast.envs import EnvSpec
+from kpg_fast.kernels.layout import Parameters
 from kpg_fast.kernels.policy.ref import UNAVAILABLE
 from kpg_fast.networks.actor_critic import Network
-from kpg_fast.networks.mlp import Buffers, Deltas, Mlp, Parameters
+from kpg_fast.networks.mlp import Buffers, Deltas, Mlp
 from kpg_fast.off_policy.experience import Batch
 from kpg_fast.off_policy.settings import OffPolicy
 from kpg_fast.store.learner import Learner

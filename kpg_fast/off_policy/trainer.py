@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,13 +14,13 @@ from torch import Tensor
 from kpg_fast.config import Config
 from kpg_fast.envs import StepArrays, UnevenVecEnv, VecEnv, make
 from kpg_fast.envs.vec_env import Array
-from kpg_fast.errors import UsageError
 from kpg_fast.evaluation import Evaluation
 from kpg_fast.k_facmac import KFacmac
 from kpg_fast.k_maddpg import KMaddpg
 from kpg_fast.off_policy.experience import Episodes, Transitions
 from kpg_fast.off_policy.player import Player
 from kpg_fast.rollout import EpisodeTracker, enough, summarise
+from kpg_fast.trainer import contraction, require_fit
 
 _ALGORITHMS: dict[str, type[KMaddpg] | type[KFacmac]] = {"k-maddpg": KMaddpg, "k-facmac": KFacmac}
 
@@ -165,7 +164,7 @@ class OffPolicyTrainer:
     def restore(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
         """See :class:`kpg_fast.trainer.Trainer`."""
         mine = self.tensors()
-        _require_same(mine, tensors)
+        require_fit(mine, tensors, {"replay/rows"})  # the replay checks its rows itself
         self.experience.restore(tensors, counters["replay_written"])
         self.env.load_state_dict({n[4:]: t.numpy() for n, t in tensors.items() if n.startswith("env/")})
         self.generator.set_state(tensors["generator"])
@@ -181,19 +180,6 @@ class OffPolicyTrainer:
         self.evaluation.close()
 
 
-def _require_same(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
-    """Raise ``UsageError`` unless a checkpoint has this run's tensors; the replay checks its rows itself."""
-    for name in sorted((mine.keys() | theirs.keys()) - {"replay/rows"}):
-        if name not in theirs or name not in mine:
-            where = "missing from the checkpoint" if name not in theirs else "unknown to this run"
-            raise UsageError(f"{name} is {where}")
-        if mine[name].shape != theirs[name].shape:
-            raise UsageError(
-                f"{name} has shape {tuple(theirs[name].shape)} in the checkpoint; this run needs "
-                f"{tuple(mine[name].shape)}"
-            )
-
-
 def _level_metrics(measured: dict[str, Any], levels: int) -> dict[str, float]:
     """Of the last update: how far every level moved, the contraction ratio, and seconds a level."""
     if "delta/1" not in measured:
@@ -202,5 +188,4 @@ def _level_metrics(measured: dict[str, Any], levels: int) -> dict[str, float]:
     deltas = [float(measured[f"delta/{k}"]) for k in numbers]
     result = {f"delta/{k}": delta for k, delta in zip(numbers, deltas, strict=True)}
     result |= {f"time/level_{k}": measured[f"time/level_{k}"] for k in numbers}
-    ratios = [after / before for before, after in pairwise(deltas) if before > 0]
-    return result | ({"contraction_ratio": max(ratios)} if ratios else {})
+    return result | contraction(deltas)

@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 
 from kpg_fast.envs import EnvSpec
+from kpg_fast.kernels.level_step.ref import ALPHA
 from kpg_fast.kpg import k_level_update
 from kpg_fast.networks.mlp import Buffers, Deltas
 from kpg_fast.off_policy.actor import Actor, Own
 from kpg_fast.off_policy.experience import Batch
 from kpg_fast.off_policy.settings import OffPolicy
 from kpg_fast.store.learner import Learner
-
-RMSPROP_ALPHA = 0.99  # the default of kpg_fast.kernels.level_step
 
 Prepared = TypeVar("Prepared")
 
@@ -148,7 +147,7 @@ class OffPolicyAlgorithm(ABC, Generic[Prepared]):
         s = self.settings
         if s.optimizer == "rmsprop" and s.rmsprop_correction:
             for learner, lr in ((self.actor.learner, s.lr), (self.critic, s.critic_lr)):
-                root = (1 - RMSPROP_ALPHA ** (learner.steps + 1)) ** 0.5
+                root = (1 - ALPHA ** (learner.steps + 1)) ** 0.5
                 learner.lr, learner.eps = lr * root, s.rmsprop_eps * root
 
     def follow(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit, prange
 
 from kpg_fast.envs.smax.compiled import Scalar, device, multiply_add
-from kpg_fast.envs.smax.lanes import anywhere, bits, block, lowest_bit, select, spread
+from kpg_fast.envs.smax.lanes import bits, block, lowest_bit, select, spread
 from kpg_fast.envs.smax.layout import (
     ALIVE,
     APART,
@@ -99,7 +99,7 @@ def _touching(f: Array, x: Scalar, y: Scalar, limit: Scalar, begin: Scalar, end:
     """
     found = np.uint64(0)
     for v in range(begin, end):
-        close = anywhere(near(x - f[NEXT_X, v], y - f[NEXT_Y, v], limit))
+        close = bits(near(x - f[NEXT_X, v], y - f[NEXT_Y, v], limit)) != 0
         found |= np.uint64(close) << np.uint64(v - begin)
     return found
 

@@ -194,21 +194,6 @@ def _sqrt_lanes(a):  # type: ignore[no-untyped-def]
 
 
 @intrinsic  # type: ignore[misc]
-def _anywhere(typing_context: Any, mask: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = builder.bitcast(arguments[0], ir.IntType(LANES))
-        return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
-
-    return types.boolean(mask), generate
-
-
-@device
-def anywhere(mask: Scalar) -> Scalar:
-    """Whether a mask holds for any unit of a block."""
-    return _anywhere(mask)  # type: ignore[call-arg]
-
-
-@intrinsic  # type: ignore[misc]
 def _bits(typing_context: Any, mask: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.zext(builder.bitcast(arguments[0], ir.IntType(LANES)), ir.IntType(64))

@@ -9,15 +9,13 @@ Shapes: state [R, S], first [1, R, 2 Y + 2 M], w1 [R, N M], b1 and w2 [R, M], v 
 of 1. Results are written to the caller's memory. Float32 on the CPU runs in csrc, the rest takes ``ref.py``.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kpg_fast.kernels.hypernetwork import cpu, ref
-
-Parameters = Mapping[str, Tensor]
+from kpg_fast.kernels.layout import Parameters
 
 
 def forward(p: Parameters, state: Tensor, first: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, v: Tensor) -> None:

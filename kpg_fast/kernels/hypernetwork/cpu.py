@@ -1,13 +1,9 @@
 """The networks on the CPU, in csrc/hypernetwork.cpp."""
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
 from kpg_fast import _C
-from kpg_fast.kernels.layout import Array
-
-Parameters = Mapping[str, Tensor]
+from kpg_fast.kernels.layout import Array, Parameters
 
 
 def forward(p: Parameters, state: Tensor, first: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, v: Tensor) -> None:

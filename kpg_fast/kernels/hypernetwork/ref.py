@@ -1,11 +1,9 @@
 """Definition of the networks in plain torch, any dtype."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-Parameters = Mapping[str, Tensor]
+from kpg_fast.kernels.layout import Parameters
 
 
 def forward(p: Parameters, state: Tensor, first: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, v: Tensor) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from kpg_fast.errors import unknown_name
 from kpg_fast.kernels.level_step import cpu
+from kpg_fast.kernels.level_step.ref import ALPHA, BETAS
 
 _STATE = {"adam": ("exp_avg", "exp_avg_sq"), "rmsprop": ("square_avg",), "sgd": ()}
 
@@ -51,8 +52,8 @@ def level_step(
     optimizer: str,
     lr: float,
     step: int = 1,
-    betas: tuple[float, float] = (0.9, 0.999),
-    alpha: float = 0.99,
+    betas: tuple[float, float] = BETAS,
+    alpha: float = ALPHA,
     eps: float = 1e-8,
     momentum: float = 0.0,
     max_grad_norm: float | None = None,

@@ -2,6 +2,11 @@
 
 from torch import Tensor
 
+ALPHA = 0.99
+"""Decay rate of RMSProp's average where none is given."""
+BETAS = (0.9, 0.999)
+"""Adam's decay rates where none are given."""
+
 
 def level_step(
     theta: Tensor,
@@ -9,8 +14,8 @@ def level_step(
     state: list[Tensor],
     optimizer: str,
     lr: float,
-    betas: tuple[float, float] = (0.9, 0.999),
-    alpha: float = 0.99,
+    betas: tuple[float, float] = BETAS,
+    alpha: float = ALPHA,
     eps: float = 1e-8,
     momentum: float = 0.0,
     max_grad_norm: float | None = None,

@@ -12,18 +12,16 @@ Results are written to the caller's memory. Float32 on the CPU runs in csrc; eve
 ``ref.py``. ``precision="bf16"`` rounds the factors of the middle layer's products to bfloat16 (sums stay float32).
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kpg_fast.errors import UsageError
-from kpg_fast.kernels.layout import check_precision
+from kpg_fast.kernels.layout import Parameters, check_precision
 from kpg_fast.kernels.mlp import cpu, ref
 
 NAMES = ("in.w", "in.b", "mid.w", "mid.b", "out.w", "out.b")
-Parameters = Mapping[str, Tensor]
 
 
 def forward(p: Parameters, x: Tensor, h1: Tensor, h2: Tensor, y: Tensor, precision: str = "fp32") -> None:

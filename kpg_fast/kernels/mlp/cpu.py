@@ -1,13 +1,9 @@
 """The perceptron on the CPU, in csrc/mlp_kernels.hpp."""
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
 from kpg_fast import _C
-from kpg_fast.kernels.layout import Array
-
-Parameters = Mapping[str, Tensor]
+from kpg_fast.kernels.layout import Array, Parameters
 
 
 def forward(p: Parameters, x: Tensor, h1: Tensor, h2: Tensor, y: Tensor, precision: str) -> None:

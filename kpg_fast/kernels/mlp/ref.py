@@ -1,11 +1,9 @@
 """Definition of the perceptron in plain torch, any dtype."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-Parameters = Mapping[str, Tensor]
+from kpg_fast.kernels.layout import Parameters
 
 
 def forward(p: Parameters, x: Tensor, h1: Tensor, h2: Tensor, y: Tensor, precision: str = "fp32") -> None:

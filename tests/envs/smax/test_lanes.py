@@ -8,7 +8,7 @@ import pytest
 
 from kpg_fast.envs.smax import layout, make_env
 from kpg_fast.envs.smax.compiled import device
-from kpg_fast.envs.smax.lanes import anywhere, block, copy_features, spread
+from kpg_fast.envs.smax.lanes import bits, block, copy_features, spread
 from kpg_fast.envs.smax.layout import LANES
 from kpg_fast.envs.smax.observe import look
 from kpg_fast.envs.smax.orders import spot
@@ -104,15 +104,15 @@ def test_collision_is_never_missed(name: str) -> None:
 def mark(values, limit, target):  # type: ignore[no-untyped-def]
     for first in range(0, values.size, LANES):
         at = block(first)
-        target[at] = spread(np.float32(anywhere(values[at] > limit)))
+        target[at] = spread(np.float32(bits(values[at] > limit)))
 
 
-def test_anywhere_asks_all_lanes() -> None:
+def test_bits_has_one_for_every_lane() -> None:
     for lane in range(LANES):
         values, target = np.zeros(3 * LANES, np.float32), np.full(3 * LANES, 9, np.float32)
         values[LANES + lane] = 2
         mark(values, np.float32(1), target)
-        assert target.reshape(3, LANES).tolist() == [[0] * LANES, [1] * LANES, [0] * LANES]
+        assert target.reshape(3, LANES).tolist() == [[0] * LANES, [1 << lane] * LANES, [0] * LANES]
 
 
 @device
