@@ -2,7 +2,8 @@
 # make test:  set up, then run every test.
 # Both start from nothing but Python 3.11 or 3.12, a C++ compiler and make, and install into $(VENV) alone.
 # make smac:  K2-MAPPO against MAPPO on StarCraft II's 2s3z; needs the game (docs/smac.md).
-# make lint, make bench: style and types; the benchmarks (BENCH="-f REGEX ..." passes arguments on).
+# make lint, make bench: style and types; the benchmarks (BENCH="-f REGEX ..." passes arguments on). make quick-bench:
+# the short ones, which fail where something is far slower than what it is measured against.
 
 SHELL := /bin/bash
 VENV ?= .venv
@@ -14,7 +15,7 @@ PYTHON ?= $(shell for python in python3.12 python3.11 python3 python; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null \
 	&& command -v "$$python" && break; done)
 
-.PHONY: train test smac lint bench clean
+.PHONY: train test smac lint bench quick-bench clean
 .DEFAULT_GOAL := train
 
 train: $(VENV)/.train
@@ -42,6 +43,11 @@ lint: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(RUN)/python bench/run.py $(BENCH)
+
+# Short cases against their references in the same run, which a sound build never falls this far behind. One thread: two
+# that wait for each other measure what else the machine does.
+quick-bench: $(VENV)/.test
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(RUN)/python bench/run.py --quick --no-tests --check 3.0 --json $(VENV)/quick.jsonl
 
 # torch comes first and alone: asked for by another package, the same version may bring gigabytes of CUDA.
 $(VENV)/.torch:

@@ -60,7 +60,7 @@ def committed(trainer: KMappoTrainer, batch: Minibatch, lr: float, dtype: torch.
     actor, learner = build_actor(config, trainer.env.spec, dtype), trainer.actor.learner
     for slot in ("theta", *learner.moments):
         actor.learner.store.slot(slot).copy_(learner.store.slot(slot))
-    actor.learner.steps, actor.learner.lr = learner.steps, lr
+    actor.learner.steps, actor.learner.lr, actor.norm = learner.steps, lr, trainer.actor.norm
     KMappo(config, actor, trainer.critic).update_actor(converted(batch, dtype))
     return actor.learner.store.slot("theta").double()
 

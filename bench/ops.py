@@ -157,7 +157,7 @@ def cases(peers: str | None = None) -> list[Case]:
             higher_is_better=False,
             settings={"steps": STEPS, "envs": ENVS, "agents": AGENTS},
             tests=("tests/kernels",),
-            quick=name == "gru/fp32",
+            quick=name == "gae",
         )
         for name in OPS
     ]

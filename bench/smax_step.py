@@ -183,5 +183,5 @@ def cases(peers: str | None = None) -> list[Case]:
             found.append(make_case(f"smax_step/{name}/{label}", run=run, reference=label, settings=settings))
     small = settings | {"num_envs": 128}
     run = partial(_alone, "2s3z", 128, 2000)
-    found.append(make_case("smax_step/2s3z/128_envs", run=run, settings=small, quick=True))
+    found.append(make_case("smax_step/2s3z/128_envs", run=run, settings=small))
     return found

@@ -49,7 +49,6 @@ def copy_case(megabytes: int) -> Case:
         reference="memcpy",
         settings={"slot_mb": megabytes, "memcpy_mb": LARGE // MB, "threads": _cores()},
         tests=TESTS,
-        quick=megabytes <= 64,
     )
 
 
@@ -65,7 +64,6 @@ def level_step_case(optimizer: str, megabytes: int, committed: bool) -> Case:
         higher_is_better=False,
         settings={"slot_mb": megabytes, "max_grad_norm": 0.5, "bytes": _step_traffic(optimizer, committed)},
         tests=("tests/kernels/test_level_step.py",),
-        quick=megabytes == 1,
     )
 
 

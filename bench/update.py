@@ -33,20 +33,25 @@ def measure(env: str, values: dict[str, Any]) -> Samples:
 
 
 def cases(peers: str | None = None) -> list[Case]:
-    """Shared actor on 2s3z at every K, and separate actors at two."""
+    """Shared actor on 2s3z at every K, separate actors at two, and a small one for the check of every change."""
     settings = [{"levels": k, "shared_actor": True} for k in range(1, 6)]
     settings += [{"levels": k, "shared_actor": False} for k in (1, 2)]
-    return [
-        Case(
-            name=f"update.k_mappo/2s3z/{'shared' if s['shared_actor'] else 'separate'}/K{s['levels']}",
-            metric="update_ms",
-            unit="ms",
-            run=partial(measure, "smax/2s3z", s),
-            reference="plain",
-            higher_is_better=False,
-            settings={"preset": "jaxmarl", **s},
-            tests=TESTS,
-            quick=s == {"levels": 2, "shared_actor": True},
-        )
-        for s in settings
+    found = [
+        _case(f"2s3z/{'shared' if s['shared_actor'] else 'separate'}/K{s['levels']}", "smax/2s3z", s) for s in settings
     ]
+    small = {"levels": 2, "num_envs": 32, "num_steps": 32}
+    return [*found, _case("3m/32x32/K2", "smax/3m", small, quick=True)]
+
+
+def _case(name: str, env: str, values: dict[str, Any], quick: bool = False) -> Case:
+    return Case(
+        name=f"update.k_mappo/{name}",
+        metric="update_ms",
+        unit="ms",
+        run=partial(measure, env, values),
+        reference="plain",
+        higher_is_better=False,
+        settings={"preset": "jaxmarl", **values},
+        tests=TESTS,
+        quick=quick,
+    )

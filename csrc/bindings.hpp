@@ -15,6 +15,7 @@ void bind_mlp(py::module_& m);
 void bind_hypernetwork(py::module_& m);
 void bind_gru(py::module_& m);
 void bind_policy(py::module_& m);
+void bind_gaussian_policy(py::module_& m);
 void bind_agent_embedding(py::module_& m);
 void bind_gae(py::module_& m);
 void bind_smac(py::module_& m);

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "gemm.hpp"
+#include "philox.hpp"
 
 // The wider instruction sets are asked for by GCC's pragmas; other compilers build the generic kernels alone.
 #if defined(__x86_64__) && !defined(__clang__)

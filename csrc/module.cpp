@@ -13,6 +13,7 @@ PYBIND11_MODULE(_C, m) {
     bind_hypernetwork(m);
     bind_gru(m);
     bind_policy(m);
+    bind_gaussian_policy(m);
     bind_agent_embedding(m);
     bind_gae(m);
     bind_smac(m);

@@ -128,20 +128,6 @@ static void log_prob_difference(const Logits& in, const float* dlogits, const st
     }
 }
 
-// The first word of Philox4x32-10 (Salmon et al., SC 2011).
-KPG_INLINE std::uint32_t philox_word(std::uint64_t key, std::uint32_t row, std::uint32_t stream, std::uint64_t step) {
-    std::uint32_t c[4] = {row, stream, std::uint32_t(step), std::uint32_t(step >> 32)};
-    std::uint32_t k0 = std::uint32_t(key), k1 = std::uint32_t(key >> 32);
-    for (int round = 0; round < 10; ++round) {
-        std::uint64_t p0 = std::uint64_t(0xD2511F53u) * c[0], p1 = std::uint64_t(0xCD9E8D57u) * c[2];
-        std::uint32_t next[4] = {std::uint32_t(p1 >> 32) ^ c[1] ^ k0, std::uint32_t(p1),
-                                 std::uint32_t(p0 >> 32) ^ c[3] ^ k1, std::uint32_t(p0)};
-        std::memcpy(c, next, sizeof(c));
-        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
-    }
-    return c[0];
-}
-
 // The first action whose cumulated probability exceeds u; the last available one if rounding leaves u at the total.
 KPG_INLINE std::int32_t invert(const PolicyRow& row, std::int64_t actions, float u) {
     float total = 0, cumulated = 0;
@@ -178,7 +164,7 @@ static void sample(const Logits& in, const Draws& draws, std::int32_t* action, f
             if (draws.greedy) {
                 action[i] = most_probable(row, logits, a);
             } else {
-                std::uint32_t word = philox_word(draws.seed[i], std::uint32_t(draws.row[i]), draws.stream, draws.step[i]);
+                std::uint32_t word = philox(draws.seed[i], std::uint32_t(draws.row[i]), draws.stream, draws.step[i]).word[0];
                 action[i] = invert(row, a, float(word >> 8) * 0x1p-24f);
             }
             log_prob[i] = row.log_p[action[i]];

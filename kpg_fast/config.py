@@ -1,126 +1,18 @@
-"""What a run is: frozen dataclasses, presets with the source of every number, and checks that name what is wrong."""
+"""What a run is: a frozen dataclass, built from presets, and checks that name what is wrong."""
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-from kpg_fast.checks import above_zero, at_least, check_types, up_to_one
+from kpg_fast.checks import at_least, check_types
 from kpg_fast.errors import UsageError, unknown_name
+from kpg_fast.k_mappo_settings import MAMUJOCO_RUN, PRESETS, KMappo, of_task
 from kpg_fast.off_policy.settings import FACMAC_PRESETS, MADDPG_PRESETS, RUN_DEFAULTS, OffPolicy
 
 Algorithm = Literal["k-mappo", "k-maddpg", "k-facmac"]
 Preset = Literal["jaxmarl", "kpg", "mamujoco", "smac"]
 Precision = Literal["fp32", "tf32", "mixed-lookahead", "bf16"]
-ClipMode = Literal["product", "own", "double"]
-OptimizerName = Literal["adam", "rmsprop", "sgd"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class KMappo:
-    """Settings of K-MAPPO. The defaults are the ``jaxmarl`` preset (see ``PRESETS``)."""
-
-    lr: float = 0.002
-    """Learning rate of actor and critic."""
-    anneal_lr: bool = True
-    """Lower the learning rate linearly to zero over ``total_steps``."""
-    num_envs: int = 128
-    """E: environments stepped together."""
-    num_steps: int = 128
-    """T: steps of every environment between updates."""
-    num_epochs: int = 4
-    """Passes over a rollout."""
-    num_minibatches: int = 4
-    """Minibatches a pass, made of whole samples (environments, or stretches of ``chunk_length``), whose number it
-    divides."""
-    chunk_length: int = 0
-    """Steps that gradients go back in time: recurrent networks learn from stretches of so many, begun with the hidden
-    state of the rollout. 0: the whole rollout."""
-    gamma: float = 0.99
-    """Discount of a step."""
-    gae_lambda: float = 0.95
-    """Weight of longer returns in generalised advantage estimation."""
-    clip_eps: float = 0.2
-    """Half-width of the interval the joint ratio is clipped to, and of the value clip."""
-    clip_eps_others: float = 0.2
-    """Half-width of the interval M_i is clamped to in clip mode ``double``."""
-    ent_coef: float = 0.0
-    """Weight of the entropy bonus."""
-    vf_coef: float = 0.5
-    """Weight of the value loss."""
-    max_grad_norm: float = 0.25
-    """Global norm each actor's (and the critic's) gradient is clipped to."""
-    hidden: int = 128
-    """H: width of every layer."""
-    recurrent: bool = True
-    """GRU actor and critic; otherwise feed-forward ones."""
-    shared_actor: bool = True
-    """One actor for all agents; otherwise one each."""
-    agent_id: bool = False
-    """Append a one-hot agent id to the actor's observation (the critic always has it)."""
-    optimizer: OptimizerName = "adam"
-    """Of actors and critic; every level starts from its state before the update."""
-    level1_others: Literal["base", "current"] = "base"
-    """What level 1 takes the others to do: nothing new (M_i = 1, plain MAPPO) or their current policies. ``current``
-    with ``levels = 1`` is the control "joint-ratio MAPPO without lookahead"."""
-    clip_mode: ClipMode = "product"
-    """What is clipped: the joint ratio R_i, only the own ratio, or M_i first and then the product."""
-    lookahead_share: float = 1.0
-    """Below 1 an approximation: levels below K take their gradient from this share of a minibatch's samples, or with
-    ``lookahead_window`` of its windows."""
-    lookahead_window: int = 0
-    """Above 0 an approximation: gradients of levels below K go back in time to the beginning of a window of so many
-    steps, as in truncated back-propagation through time."""
-    mask_dead: bool = True
-    """Leave rows of dead agents out of the losses (JaxMARL counts them)."""
-    death_mask: bool = False
-    """Show the critic zeros in place of the state, beside the id, where the agent is dead, and let it learn from these
-    rows; ``mask_dead`` then concerns the actors alone."""
-    value_norm: bool = False
-    """Let the critic predict returns in units of their running mean and standard deviation."""
-
-    def check(self) -> None:
-        """Raise ``UsageError`` for the first value that cannot be trained with."""
-        check_types(self)
-        at_least(self, 1, "num_envs", "num_steps", "num_epochs", "num_minibatches", "hidden")
-        at_least(self, 0, "chunk_length", "lookahead_window", "ent_coef", "vf_coef")
-        above_zero(self, "lr", "clip_eps", "clip_eps_others", "max_grad_norm")
-        up_to_one(self, "gamma", "gae_lambda", "lookahead_share")
-        if self.chunk_length and self.num_steps % self.chunk_length:
-            raise UsageError(
-                f"chunk_length = {self.chunk_length} does not divide num_steps = {self.num_steps}; nearest that do: "
-                f"{_divisors_near(self.num_steps, self.chunk_length)}"
-            )
-        if self.num_samples % self.num_minibatches:
-            what = "stretches" if self.chunk_length else "environments"
-            raise UsageError(
-                f"num_minibatches = {self.num_minibatches} does not divide {self._samples()}: minibatches are made of "
-                f"whole {what}; nearest that do: {_divisors_near(self.num_samples, self.num_minibatches)}"
-            )
-
-        self._check_lookahead()
-
-    def _check_lookahead(self) -> None:
-        """At least one sample or window must be left."""
-        steps = self.chunk_length or self.num_steps
-        parts = (
-            -(-steps // self.lookahead_window) if self.lookahead_window else self.num_samples // self.num_minibatches
-        )
-        if self.lookahead_share * parts < 1:
-            what = "windows of a sample" if self.lookahead_window else "samples of a minibatch"
-            raise UsageError(
-                f"lookahead_share = {self.lookahead_share} of the {parts} {what} is less than one; the least is "
-                f"{1 / parts:.4g}"
-            )
-
-    @property
-    def num_samples(self) -> int:
-        """Samples of a rollout that minibatches are made of."""
-        return self.num_envs * (self.num_steps // self.chunk_length if self.chunk_length else 1)
-
-    def _samples(self) -> str:
-        stretches = f" * num_steps / chunk_length = {self.num_samples}" if self.chunk_length else f" = {self.num_envs}"
-        return f"num_envs{stretches}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,14 +73,15 @@ class Config:
         for name in values:
             if name not in own | of_settings:
                 raise unknown_name("setting", name, own | of_settings)
-        given = _for_map(algorithm, preset, env) | {k: v for k, v in values.items() if k in of_settings}
+        of_the_task = of_task(preset, env) if algorithm == "k-mappo" else {}
+        given = of_the_task | {k: v for k, v in values.items() if k in of_settings}
         settings = dataclasses.replace(presets[preset], **given)
         config = cls(
             algorithm=cast(Algorithm, algorithm),
             env=env,
             preset=cast(Preset, preset),
             settings=settings,
-            **run_defaults(preset, env) | {k: v for k, v in values.items() if k in own},
+            **run_defaults(algorithm, preset, env) | {k: v for k, v in values.items() if k in own},
         )
         config.check()
         return config
@@ -279,56 +172,6 @@ class Config:
         return config
 
 
-PRESETS: dict[str, KMappo] = {
-    # JaxMARL, baselines/MAPPO/config/mappo_homogenous_rnn_smax.yaml and mappo_rnn_smax.py (commit c793d09): every
-    # number is from there; dead agents are counted in the losses as their script does.
-    "jaxmarl": KMappo(mask_dead=False),
-    # The public K2-MAPPO runs on SMAX of the paper's authors (arXiv 2509.12117): 64 envs x 128 steps, lr .004
-    # annealed, 2 epochs x 2 minibatches, grad norm .5; gamma, lambda, clip, value and entropy weights as above.
-    "kpg": KMappo(lr=0.004, num_envs=64, num_epochs=2, num_minibatches=2, max_grad_norm=0.5),
-    # MAPPO on SMAC (Yu et al., arXiv 2103.01955), github.com/marlbenchmark/on-policy (commit de66d7a): config.py and
-    # scripts/train_smac_scripts/*.sh. Death masking is their use_mustalive (the state of a dead agent is zero) with
-    # use_value_active_masks off (the flag in their scripts turns it off) and use_policy_active_masks on; the agent's
-    # id in the critic's input is the paper's. Their Huber loss with delta 10 is a square here: normalised
-    # errors do not come near 10. Their layer norms and stacked frames (3s_vs_4z, 3s_vs_5z) are left out.
-    "smac": KMappo(
-        lr=0.0005,
-        anneal_lr=False,
-        num_envs=8,
-        num_steps=400,
-        num_epochs=15,
-        num_minibatches=1,
-        chunk_length=10,
-        ent_coef=0.01,
-        vf_coef=1.0,
-        max_grad_norm=10.0,
-        hidden=64,
-        death_mask=True,
-        value_norm=True,
-    ),
-}
-
-# What the same scripts have otherwise for single maps; ppo_epoch 5 is that of all their SMACv2 scripts.
-_SMAC_MAPS: dict[str, dict[str, Any]] = {
-    "5m_vs_6m": {"num_epochs": 10, "clip_eps": 0.05},
-    "8m_vs_9m": {"clip_eps": 0.05},
-    "3s_vs_5z": {"clip_eps": 0.05},
-    **{name: {"num_epochs": 10} for name in ("10m_vs_11m", "25m")},
-    **{
-        name: {"num_epochs": 5}
-        for name in ("27m_vs_30m", "2c_vs_64zg", "3s5z", "3s5z_vs_3s6z", "6h_vs_8z", "MMM2", "corridor")
-    },
-}
-
-
-def _for_map(algorithm: str, preset: str, env: str) -> dict[str, Any]:
-    """Settings of a preset that depend on the map."""
-    family, _, name = env.partition("/")
-    if (algorithm, preset, family) != ("k-mappo", "smac", "smac"):
-        return {}
-    return {"num_epochs": 5} if name.startswith("10gen_") else _SMAC_MAPS.get(name, {})
-
-
 def presets_of(algorithm: str) -> Mapping[str, KMappo | OffPolicy]:
     """The presets of an algorithm by name; ``UsageError`` if there is no such algorithm."""
     presets: dict[str, Mapping[str, KMappo | OffPolicy]] = {
@@ -345,21 +188,18 @@ def default_preset(algorithm: str, env: str) -> str:
     """The preset that is meant where none is named."""
     family, presets = env.partition("/")[0], presets_of(algorithm)
     if algorithm == "k-mappo":
-        return "smac" if family == "smac" else next(iter(presets))
+        return family if family in ("smac", "mamujoco") else next(iter(presets))
     return "smac" if family in ("smax", "smac") else "mamujoco"
 
 
-def run_defaults(preset: str, env: str = "") -> dict[str, Any]:
+def run_defaults(algorithm: str, preset: str, env: str = "") -> dict[str, Any]:
     """Fields of :class:`Config` that a preset sets beside the settings."""
+    if (algorithm, preset) == ("k-mappo", "mamujoco"):
+        return dict(MAMUJOCO_RUN)
     defaults = dict(RUN_DEFAULTS.get(preset, {}))
     if defaults and env.startswith("smac/"):
         defaults["eval_episodes"] = defaults["eval_every_episodes"]  # the game is slow: the last one is as the others
     return defaults
-
-
-def _divisors_near(total: int, wanted: int) -> str:
-    divisors = [d for d in range(1, total + 1) if total % d == 0]
-    return ", ".join(str(d) for d in sorted(divisors, key=lambda d: abs(d - wanted))[:3])
 
 
 def _parse(value: str) -> Any:

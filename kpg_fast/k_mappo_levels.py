@@ -11,11 +11,10 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from kpg_fast.config import Config, KMappo
-from kpg_fast.kernels.k_level_surrogate import k_level_surrogate, others_log_ratio
+from kpg_fast.config import Config
+from kpg_fast.k_mappo_settings import KMappo
+from kpg_fast.kernels.k_level_surrogate import others_log_ratio
 from kpg_fast.kernels.layout import gradients_in
-from kpg_fast.kernels.lookahead import log_prob_difference
-from kpg_fast.kernels.policy import log_prob_entropy
 from kpg_fast.minibatch import Minibatch
 from kpg_fast.networks.actor_critic import Trace
 from kpg_fast.policies import Actor
@@ -28,6 +27,7 @@ class Levels:
 
     def __init__(self, config: Config, actor: Actor, batch: Minibatch, watch: Stopwatch) -> None:
         self.config, self.s, self.actor, self.batch, self.watch = config, config.k_mappo, actor, batch, watch
+        self.policy = actor.distribution
         self.level = 1
         self.measured: dict[str, Tensor] = {}
         carried = config.precision != "fp32" and config.levels > 1 and actor.learner.dtype == torch.float32
@@ -36,23 +36,22 @@ class Levels:
         data = batch.data
         self.obs, self.reset, self.avail_actions = data.obs[:, :-1], data.reset[:, :-1], data.avail_actions[:, :-1]
         self.advantage = per_seed(normalise, batch.advantage, batch.mask)
-        self.logits, _ = actor.logits(self.leaves, self.obs, batch.hidden, self.reset, self.trace)
+        self.outputs, _ = actor.outputs(self.leaves, self.obs, batch.hidden, self.reset, self.trace)
         self.log_prob = torch.empty(0)
 
     def level_one_others(self) -> Tensor | None:
         """What level 1 takes the others to do: nothing new, or their current policies."""
         if self.s.level1_others == "base":
             return None
-        log_prob, _ = log_prob_entropy(self.logits.detach(), self.avail_actions, self.batch.data.action)
-        return self._others(log_prob)
+        return self._others(self.policy.log_prob(self.outputs, self.avail_actions, self.batch.data.action))
 
     def policy_gradient(self, theta: str, others: Tensor | None) -> tuple[Tensor, ...]:
         """grad_i J_i(theta_i, others) for all agents, in the layout's order."""
         s, data, last = self.s, self.batch.data, self.level == self.config.levels
         mask = self.batch.mask if last else lookahead_mask(self.batch.mask, s)
         surrogates = [
-            k_level_surrogate(
-                logits,
+            self.policy.surrogate(
+                outputs,
                 self.avail_actions[seed],
                 data.action[seed],
                 data.log_prob[seed],
@@ -64,7 +63,7 @@ class Levels:
                 clip_mode=s.clip_mode,
                 others_clip_eps=s.clip_eps_others,
             )
-            for seed, logits in enumerate(self.logits.unbind())
+            for seed, outputs in enumerate(self.outputs.unbind())
         ]
         self.log_prob = torch.stack([surrogate.log_prob for surrogate in surrogates])
         self.measured["surrogate"] = torch.stack([surrogate.stats for surrogate in surrogates])
@@ -93,10 +92,11 @@ class Levels:
         """log M_i [S, T, E, N] when the others follow theta^(k)."""
         data, actor, views = self.batch.data, self.actor, self.actor.learner.views(theta_k)
         if self.trace is None:
-            logits, _ = actor.logits(views, self.obs, self.batch.hidden, self.reset)
-            return self._others(log_prob_entropy(logits, self.avail_actions, data.action)[0])
-        dlogits = actor.logit_difference(views, self.trace, self.logits.shape)
-        return self._others(self.log_prob + log_prob_difference(self.logits, dlogits, self.avail_actions, data.action))
+            outputs, _ = actor.outputs(views, self.obs, self.batch.hidden, self.reset)
+            return self._others(self.policy.log_prob(outputs, self.avail_actions, data.action))
+        change = actor.output_difference(views, self.trace, self.outputs.shape)
+        difference = self.policy.log_prob_difference(self.outputs, change, self.avail_actions, data.action)
+        return self._others(self.log_prob + difference)
 
     def _others(self, log_prob: Tensor) -> Tensor:
         data = self.batch.data

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kpg_fast.action_distribution import distribution_of
 from kpg_fast.config import Config
 from kpg_fast.envs import EnvSpec, SideBySide, UnevenVecEnv, VecEnv, make_seeds
 from kpg_fast.errors import UsageError
@@ -18,6 +19,7 @@ from kpg_fast.k_mappo_metrics import Measured
 from kpg_fast.k_mappo_schedule import Schedule
 from kpg_fast.minibatch import Minibatch
 from kpg_fast.networks.actor_critic import Network
+from kpg_fast.networks.input_norm import InputNorm
 from kpg_fast.networks.value_norm import ValueNorm
 from kpg_fast.place import Fetched, Place, place_of
 from kpg_fast.policies import Actor, Critic
@@ -38,11 +40,12 @@ def build_actor(
     s, n, seeds = config.k_mappo, spec.num_agents, seeds or (config.seed,)
     ids = n if s.agent_id and s.shared_actor else 0
     network = Network(spec.obs_size, s.hidden, spec.num_actions, s.recurrent, 0.01, ids, config.forward_precision)
+    distribution = distribution_of(spec, s.initial_std)
     groups, drift = len(seeds) * (1 if s.shared_actor else n), config.debug_drift
-    learner = Learner(
-        network.shapes(), groups, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype, debug_drift=drift, device=device
-    )
-    return Actor(network, learner, n, seeds)
+    shapes = network.shapes() | distribution.shapes()
+    learner = Learner(shapes, groups, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype, debug_drift=drift, device=device)
+    norm = InputNorm(spec.obs_size, len(seeds), device) if s.input_norm else None
+    return Actor(network, learner, n, seeds, distribution, norm)
 
 
 def build_critic(config: Config, spec: EnvSpec, dtype: torch.dtype, seeds: Sequence[int], place: Place) -> Critic:
@@ -52,7 +55,8 @@ def build_critic(config: Config, spec: EnvSpec, dtype: torch.dtype, seeds: Seque
     learner = Learner(network.shapes(), sets, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype, device=place.device)
     norm = ValueNorm(sets, dtype, place.device) if s.value_norm else None
     cuts = 1 + (s.num_steps - 1) // spec.max_episode_steps if place.queued else None
-    return Critic(network, learner, n, s.death_mask, norm, cuts)
+    state_norm = InputNorm(spec.state_size, sets, place.device) if s.input_norm else None
+    return Critic(network, learner, n, s.death_mask, norm, cuts, state_norm)
 
 
 class KMappoTrainer:
@@ -82,7 +86,7 @@ class KMappoTrainer:
         self.env = make_seeds(config.env, s.num_envs, self.seeds, device if queued else None, **config.options())
         self.parts = self.env.parts if isinstance(self.env, SideBySide) else [self.env]
         spec = self.env.spec
-        if refusal := _refusal(self.env, len(self.seeds)):
+        if refusal := _refusal(config, self.env, len(self.seeds)):
             self.env.close()
             raise UsageError(refusal)
         self.evaluations = [Evaluation(each, self.env) for each in self.configs]
@@ -175,7 +179,7 @@ class KMappoTrainer:
             return whole
         with torch.no_grad():
             obs = rollout.obs[:, :-1].to(self.dtype)
-            _, actor_hiddens = actor.logits(actor.theta, obs, actor.start, rollout.reset[:, :-1])
+            _, actor_hiddens = actor.outputs(actor.theta, obs, actor.start, rollout.reset[:, :-1])
         return whole.stretches(length, actor_hiddens, critic_hiddens)
 
     def _learn_once(self) -> tuple[Measured, Tensor]:
@@ -183,7 +187,17 @@ class KMappoTrainer:
         for samples, rates in self.schedule.minibatches():
             self.actor.learner.rates = self.critic.learner.rates = rates
             measured.follow(self.algorithm.update(whole.select(samples, self.dtype)))
+        self._follow_inputs()
         return measured, measured.table(whole)
+
+    def _follow_inputs(self) -> None:
+        """Take what was seen into account, so that the next rollout is seen in its units."""
+        rollout = self.rollout.by_seed(len(self.seeds))
+        valid = rollout.valid
+        if self.actor.norm is not None:
+            self.actor.norm.update(rollout.obs[:, :-1], rollout.alive[:, :-1] & valid[..., None])
+        if self.critic.state_norm is not None:
+            self.critic.state_norm.update(rollout.state[:, :-1], valid)
 
     def evaluate(
         self, episodes: int, watch: Callable[[VecEnv], None] | None = None, index: int = 0
@@ -205,6 +219,9 @@ class KMappoTrainer:
             tensors[f"{name}/hidden"] = part.hidden[sets]
         if self.critic.norm is not None:
             tensors["critic/norm"] = self.critic.norm.statistics[index]
+        for name, norm in (("actor", self.actor.norm), ("critic", self.critic.state_norm)):
+            if norm is not None:
+                tensors |= {f"{name}/inputs/{slot}": value for slot, value in norm.tensors(index).items()}
         tensors["generator"] = self.generators[index].get_state()
         return tensors | self.rollout.tensors(self._envs(index)) | self.episodes[index].tensors()
 
@@ -236,10 +253,10 @@ class KMappoTrainer:
             evaluation.close()
 
 
-def _refusal(env: VecEnv, seeds: int) -> str | None:
+def _refusal(config: Config, env: VecEnv, seeds: int) -> str | None:
     """Why this environment cannot be learned from."""
-    if env.spec.continuous:
-        return f"k-mappo chooses among discrete actions; those of {env.spec.name} are continuous here"
+    if env.spec.continuous and config.device != "cpu":
+        return f"device = {config.device!r}: continuous actions, as {env.spec.name} has here, are drawn on the cpu only"
     if seeds > 1 and isinstance(env, SideBySide) and isinstance(env.parts[0], UnevenVecEnv):
         return f"batch_seeds: games of {env.spec.name} take turns of their own; train its seeds one after another"
     return None

@@ -6,9 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from kpg_fast.kernels.policy import sample
+from kpg_fast.action_distribution import ActionDistribution
 from kpg_fast.minibatch import per_env
 from kpg_fast.networks.actor_critic import Network, Trace
+from kpg_fast.networks.input_norm import InputNorm
 from kpg_fast.networks.value_norm import ValueNorm
 from kpg_fast.rollout import Rollout
 from kpg_fast.seeds import split
@@ -25,6 +26,8 @@ class Actor:
         learner: the parameters, G = S or S * N sets.
         num_agents: N.
         seeds: of the draws; each has as many environments.
+        distribution: of the actions.
+        norm: of the observations; None: they are seen as they are.
         theta: other parameters than the learner's to act with.
     """
 
@@ -34,9 +37,12 @@ class Actor:
         learner: Learner,
         num_agents: int,
         seeds: Sequence[int],
+        distribution: ActionDistribution,
+        norm: InputNorm | None = None,
         theta: dict[str, Tensor] | None = None,
     ) -> None:
         self.network, self.learner, self.num_agents, self.seeds = network, learner, num_agents, tuple(seeds)
+        self.distribution, self.norm = distribution, norm
         self.theta = learner.theta if theta is None else theta
         self.groups = len(self.theta["out.b"])
         self.shared = self.groups == len(seeds)
@@ -60,14 +66,18 @@ class Actor:
         sets = self.sets_of(index)
         theta = {name: value[sets].cpu() for name, value in self.theta.items()}
         network = replace(self.network, precision="fp32") if self.network.precision == "tf32" else self.network
-        player = Actor(network, self.learner, self.num_agents, self.seeds[index : index + 1], theta)
+        norm = self.norm and self.norm.of_seed(index)
+        seed = self.seeds[index : index + 1]
+        player = Actor(network, self.learner, self.num_agents, seed, self.distribution, norm, theta)
         player.begin(num_envs)
         return player
 
     def initialise(self, index: int, generator: torch.Generator) -> None:
         """Draw the initial parameters of a seed."""
         sets = self.sets_of(index)
-        self.network.initialise({name: value[sets] for name, value in self.theta.items()}, generator)
+        theta = {name: value[sets] for name, value in self.theta.items()}
+        self.network.initialise(theta, generator)
+        self.distribution.initialise(theta)
 
     def sets_of(self, index: int) -> slice:
         """The parameter sets of a seed."""
@@ -78,10 +88,11 @@ class Actor:
         """Hidden states [G, R, H] as [S, g, E, R / E, H]."""
         return split(per_env(hidden, self.num_agents if self.shared else 1), 0, len(self.seeds))
 
-    def logits(
+    def outputs(
         self, p: dict[str, Tensor], obs: Tensor, hidden: Tensor, reset: Tensor, trace: Trace | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Logits [S, T, E, N, A] of observations [S, T, E, N, O], and the hidden states [G, T, R, H].
+        """Logits [S, T, E, N, A] or moments [S, T, E, N, 2A] of observations [S, T, E, N, O], and the hidden states
+        [G, T, R, H].
 
         Args:
             p: parameters.
@@ -90,17 +101,24 @@ class Actor:
             reset: [S, T, E].
             trace: see :class:`kpg_fast.networks.actor_critic.Network`.
         """
+        obs = obs if self.norm is None else self.norm(obs)
         rows = obs if self.shared else obs.permute(0, 3, 1, 2, 4).flatten(0, 1).unsqueeze(3)
         if not self.shared and len(reset) > 1:
             reset = reset.repeat_interleave(self.num_agents, 0)
         y, hidden = self.network(p, rows, _joined(hidden), reset, trace=trace)
-        return self._per_agent(y), hidden
+        return self.distribution.outputs(p, self._per_agent(y)), hidden
 
-    def logit_difference(self, p_k: dict[str, Tensor], trace: Trace, shape: torch.Size) -> Tensor:
-        """How the logits [S, T, E, N, A] change from the parameters the trace was taken at (theta) to ``p_k``."""
+    def output_difference(self, p_k: dict[str, Tensor], trace: Trace, shape: torch.Size) -> Tensor:
+        """How the outputs [S, T, E, N, .] change from the parameters the trace was taken at (theta) to ``p_k``."""
         d = self.network.difference(self.theta, p_k, trace)
-        _, steps, envs, _, actions = shape
-        return self._per_agent(d.view(len(d), steps, envs, -1, actions))
+        _, steps, envs, _, _ = shape
+        of_distribution = {name: p_k[name] - self.theta[name] for name in self.distribution.shapes()}
+        d = self._per_agent(d.view(len(d), steps, envs, -1, self.network.out_size))
+        return self.distribution.outputs(of_distribution, d)
+
+    def for_env(self, action: Tensor) -> Tensor:
+        """See :class:`kpg_fast.rollout.Policy`."""
+        return self.distribution.for_env(action)
 
     def _per_agent(self, y: Tensor) -> Tensor:
         """[G, T, E, R / E, A] as [S, T, E, N, A]."""
@@ -113,11 +131,13 @@ class Actor:
         """See :class:`kpg_fast.rollout.Policy`; ``counter`` may lie on the device."""
         seeds = len(self.seeds)
         obs, reset = (split(x, 0, seeds)[:, None] for x in (obs.to(self.learner.dtype), reset))
-        logits, hidden = self.logits(self.theta, obs, self.hidden, reset)
+        outputs, hidden = self.outputs(self.theta, obs, self.hidden, reset)
         if self.network.recurrent:
             self.hidden = hidden[:, 0]
-        logits = logits[:, 0].flatten(0, 1)
-        return sample(logits, avail_actions, self.row_seeds, self.rows, counter, stream=_ACTIONS, greedy=greedy)
+        who = (self.row_seeds, self.rows, counter)
+        return self.distribution.sample(
+            outputs[:, 0].flatten(0, 1), avail_actions, *who, stream=_ACTIONS, greedy=greedy
+        )
 
     @torch.no_grad()
     def act_for(
@@ -125,10 +145,11 @@ class Actor:
     ) -> tuple[Tensor, Tensor]:
         """See :class:`kpg_fast.rollout.Sampler`; for a single seed."""
         hidden = self.per_env(self.hidden)[:, :, envs]
-        logits, after = self.logits(self.theta, obs.to(self.learner.dtype)[None, None], hidden, reset[None, None])
+        outputs, after = self.outputs(self.theta, obs.to(self.learner.dtype)[None, None], hidden, reset[None, None])
         if self.network.recurrent:
             self.per_env(self.hidden)[:, :, envs] = self.per_env(after[:, 0])
-        return sample(logits[0, 0], avail_actions, self.seeds[0], self.rows[envs], counter[:, None], stream=_ACTIONS)
+        who = (self.seeds[0], self.rows[envs], counter[:, None])
+        return self.distribution.sample(outputs[0, 0], avail_actions, *who, stream=_ACTIONS)
 
 
 class Critic:
@@ -142,6 +163,7 @@ class Critic:
         cuts: how often an environment can be truncated in a rollout, where shapes must not depend on data; None: as
             often as it is.
         norm: in whose units the network's values are; None: in those of the returns.
+        state_norm: of the states; None: they are seen as they are.
     """
 
     def __init__(
@@ -152,9 +174,10 @@ class Critic:
         death_mask: bool = False,
         norm: ValueNorm | None = None,
         cuts: int | None = None,
+        state_norm: InputNorm | None = None,
     ) -> None:
         self.network, self.learner, self.num_agents = network, learner, num_agents
-        self.death_mask, self.norm, self.cuts = death_mask, norm, cuts
+        self.death_mask, self.norm, self.cuts, self.state_norm = death_mask, norm, cuts, state_norm
         self.hidden = torch.empty(0)
 
     def begin(self, num_envs: int) -> None:
@@ -177,11 +200,18 @@ class Critic:
         return split(per_env(hidden, self.num_agents), 0, self.learner.groups)
 
     def values(
-        self, p: dict[str, Tensor], state: Tensor, hidden: Tensor, reset: Tensor, alive: Tensor
+        self,
+        p: dict[str, Tensor],
+        state: Tensor,
+        hidden: Tensor,
+        reset: Tensor,
+        alive: Tensor,
+        sets: slice = slice(None),
     ) -> tuple[Tensor, Tensor]:
         """Values [S, T, E, N] of states [S, T, E, Z] with alive [S, T, E, N], and the hidden states [S, T, E * N, H];
-        ``hidden`` and ``reset`` as of :meth:`Actor.logits`.
+        ``hidden`` and ``reset`` as of :meth:`Actor.outputs`, ``sets`` the seeds in question.
         """
+        state = state if self.state_norm is None else self.state_norm(state, sets)
         present = alive if self.death_mask else None
         y, hidden = self.network(p, state.unsqueeze(3), _joined(hidden), reset, present)
         return y[..., 0], hidden
@@ -226,7 +256,7 @@ class Critic:
         # who has died in the last step is not told
         alive = rollout.alive[seed, done, e].view(seeds, 1, -1, self.num_agents)
         goes_on = torch.zeros(seeds, 1, alive.shape[2], dtype=torch.bool, device=t.device)
-        return self.values(theta, state, at, goes_on, alive)[0].flatten(0, 2)
+        return self.values(theta, state, at, goes_on, alive, sets)[0].flatten(0, 2)
 
 
 def cut_steps(truncated: Tensor, most: int) -> Tensor:

@@ -29,7 +29,12 @@ class Policy(Protocol):
     def act(
         self, obs: Tensor, avail_actions: Tensor, reset: Tensor, counter: Any, greedy: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Actions [E, N] int32 and their log-probabilities [E, N] from obs [E, N, O] and reset [E] bool."""
+        """Actions, [E, N] int32 or [E, N, A] real, and their log-probabilities [E, N] from obs [E, N, O] and reset [E]
+        bool.
+        """
+
+    def for_env(self, action: Tensor) -> Tensor:
+        """What the environment takes for these actions."""
 
 
 class Sampler(Policy, Protocol):
@@ -57,7 +62,7 @@ class Rollout:
     avail_actions: Tensor  # [T+1, E, N, A] bool
     alive: Tensor  # [T+1, E, N] bool
     reset: Tensor  # [T+1, E] bool: an episode begins here
-    action: Tensor  # [T, E, N] int32
+    action: Tensor  # [T, E, N] int32, or [T, E, N, A] as the policy chose them
     log_prob: Tensor  # [T, E, N]
     reward: Tensor  # [T, E]
     terminated: Tensor  # [T, E] bool
@@ -84,7 +89,7 @@ class Rollout:
             avail_actions=ones(t + 1, e, n, spec.num_actions),
             alive=ones(t + 1, e, n),
             reset=ones(t + 1, e),
-            action=zeros(t, e, n, dtype=torch.int32),
+            action=zeros(t, e, n, spec.num_actions) if spec.continuous else zeros(t, e, n, dtype=torch.int32),
             log_prob=zeros(t, e, n),
             reward=zeros(t, e),
             terminated=zeros(t, e, dtype=torch.bool),
@@ -159,7 +164,7 @@ class Rollout:
             action, log_prob = policy.act(self.obs[t], self.avail_actions[t], self.reset[t], counter + t)
             self.action[t], self.log_prob[t] = action, log_prob
             watch.lap("policy")
-            env.step(in_place(self.action[t]), out)
+            env.step(in_place(policy.for_env(self.action[t])), out)
             torch.logical_or(self.terminated[t], self.truncated[t], out=self.reset[t + 1])
             watch.lap("env")
 
@@ -175,11 +180,11 @@ class Rollout:
                 obs, avail, reset = (memory[at, going] for memory in (self.obs, self.avail_actions, self.reset))
                 action, log_prob = policy.act_for(going, obs, avail, reset, counter + at)
                 self.action[at, going], self.log_prob[at, going] = action, log_prob.to(self.log_prob.dtype)
-                out_action = np.zeros(self.action.shape[1:], np.int32)
-                out_action[going] = self.action[at, going].numpy()
+                out_action = torch.zeros_like(self.action[0])
+                out_action[going] = self.action[at, going]
             watch.lap("policy")
             if len(going):
-                env.send(out_action, going.numpy())
+                env.send(in_place(policy.for_env(out_action)), going.numpy())
                 running += len(going)
             if not running:
                 return
@@ -309,7 +314,7 @@ def play(env: VecEnv, policy: Policy, per_env: int, watch: Callable[[VecEnv], No
         if watch:
             watch(env)
         action, _ = policy.act(torch.from_numpy(out.obs), torch.from_numpy(out.avail_actions), reset, counter, True)
-        env.step(action.numpy(), out)
+        env.step(policy.for_env(action).numpy(), out)
         over = out.terminated | out.truncated
         sound = over & out.valid & ~tracker.broken
         ended.append(tracker.step(out, counted=left > 0))

@@ -51,6 +51,9 @@ class NaiveMappo:
         self.optimizers = [self._optimizer(a) for a in self.actors]
         self.critic_optimizer = self._optimizer(self.critic)
         self.moments = torch.zeros(3, dtype=torch.float64)  # running mean and square of the returns, their weight
+        self.seen = {"obs": [], "state": []}
+        spec = trainer.env.spec
+        self.moving = torch.from_numpy(spec.action_high > spec.action_low).double() if spec.continuous else None
 
     def scale(self) -> tuple[Tensor, Tensor]:
         """Mean and deviation of the critic's units."""
@@ -77,6 +80,9 @@ class NaiveMappo:
         if hasattr(net, "in_id"):
             obs = torch.cat([obs, eye[agent].expand(*obs.shape[:2], self.n)], -1)
         logits, _ = net(obs, hidden[:, agent], data.reset[:-1])
+        if self.moving is not None:
+            normal, moving = torch.distributions.Normal(logits, net.log_std.exp()), self.moving[agent]
+            return (normal.log_prob(data.action[:, :, agent]) * moving).sum(-1), (normal.entropy() * moving).sum(-1)
         logits = logits.masked_fill(~data.avail_actions[:-1, :, agent], -1e10)
         log_pi = torch.log_softmax(logits, -1)
         chosen = log_pi.gather(-1, data.action[:, :, agent, None].long())[..., 0]
@@ -180,6 +186,10 @@ class NaiveMappo:
         """``data``: the whole rollout in float64; hidden, critic_hidden: [E, N, H]."""
         for optimizer in [*self.optimizers, self.critic_optimizer]:
             optimizer.param_groups[0]["lr"] = lr
+        if self.s.input_norm:
+            raw, data = data, self.in_own_units(data)
+            self.seen["obs"].append(raw.obs[:-1][raw.alive[:-1] & raw.valid[..., None]])
+            self.seen["state"].append(raw.state[:-1][raw.valid])
         value, advantage, returns = self.advantages(data, critic_hidden)
         if self.s.chunk_length:
             starts = self.starts(data, hidden)
@@ -190,6 +200,17 @@ class NaiveMappo:
             part = map_tensors(data, lambda x, envs=envs: x[:, envs])
             parts = [x[:, envs] for x in (value, advantage, returns)]
             self.update_minibatch(part, hidden[envs], critic_hidden[envs], *parts)
+
+    def in_own_units(self, data):
+        """Observations and states less the mean of all those of earlier rollouts, over their deviation."""
+        result = copy.copy(data)
+        for name, kind in (("obs", "obs"), ("state", "state"), ("last_state", "state")):
+            x = getattr(data, name)
+            if self.seen[kind]:
+                past = torch.cat(self.seen[kind])
+                x = (x - past.mean(0)) / (past.std(0, correction=0) + 0.01)
+            setattr(result, name, x.clamp(-10, 10))
+        return result
 
     def starts(self, data, hidden: Tensor) -> Tensor:
         """The actors' hidden states [T, E, N, H] before every step of the rollout."""

@@ -1,6 +1,8 @@
 import copy
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -98,6 +100,63 @@ def test_levels_equal_a_naive_loop(levels, shared):
 def test_options_equal_a_naive_loop(values):
     trainer = trainer_for(**({"levels": 2, "preset": "kpg", "lr": 0.02} | values))
     assert differences(trainer, follow(trainer, 3)) < 1e-11  # RMSProp divides rounding by the root of small squares
+
+
+CONTINUOUS = {"input_norm": True, "initial_std": 0.4, "ent_coef": 0.01, "lr": 0.02}
+
+
+@pytest.mark.parametrize(
+    "env",
+    ["mamujoco/HalfCheetah-2x3", "mamujoco/Ant-2x4d", "mamujoco/Humanoid-9|8", "smax/2s3z", "toy/meetup"],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"levels": 1},
+        {"levels": 3},
+        {"levels": 4, "shared_actor": False, "recurrent": True},
+        {"agent_id": True, "value_norm": True, "num_epochs": 2, "chunk_length": 4},
+        {"clip_mode": "double", "clip_eps_others": 0.05, "level1_others": "current"},
+        {"clip_mode": "own", "optimizer": "rmsprop", "shared_actor": False},
+    ],
+    ids=str,
+)
+def test_continuous_actions_equal_a_naive_loop(env, values):
+    """Agents with as many actuators, with fewer than others (padded), and such that die."""
+    options = ("action_type=continuous",) if env.startswith("smax") else ()
+    values = {"levels": 2, "preset": "kpg", "recurrent": False, "env_options": options} | CONTINUOUS | values
+    trainer = trainer_for(env, **values)
+    assert differences(trainer, follow(trainer, 3)) < 1e-10  # dozens of factors in a ratio; RMSProp as above
+
+
+def test_what_is_done_stays_within_the_bounds():
+    """The policy's own units are [-1, 1] whatever the actuator's bounds; padding gets nothing."""
+    trainer = trainer_for("mamujoco/Humanoid-9|8", initial_std=2.0, preset="kpg", recurrent=False)
+    seen, step = [], trainer.env.step
+    trainer.env.step = lambda action, out: (seen.append(action.copy()), step(action, out))
+    trainer.update()
+    done, chosen, spec = torch.from_numpy(np.stack(seen)), trainer.rollout.action, trainer.env.spec
+    low, high = torch.from_numpy(spec.action_low), torch.from_numpy(spec.action_high)
+    assert (chosen.abs() > 1).any()
+    assert ((done >= low) & (done <= high)).all()
+    assert (done == high).any()
+    assert (done[..., high == low] == 0).all()
+    within = chosen.abs() < 0.99
+    torch.testing.assert_close(done[within], (low + (chosen + 1) / 2 * (high - low))[within])
+
+
+def test_greedy_actions_are_the_means():
+    trainer = trainer_for("mamujoco/HalfCheetah-2x3", dtype=torch.float32, preset="kpg", recurrent=False)
+    for value in trainer.actor.theta.values():
+        value.zero_()
+    trainer.actor.theta["out.b"].copy_(torch.tensor([[0.5, -0.25, 7.0]]))
+    player = trainer.player(3)
+    obs, avail = torch.zeros(3, 2, trainer.env.spec.obs_size), torch.ones(3, 2, 3, dtype=torch.bool)
+    action, log_prob = player.act(obs, avail, torch.ones(3, dtype=torch.bool), 0, greedy=True)
+    assert action[2, 1].tolist() == [0.5, -0.25, 7]
+    assert player.for_env(action)[2, 1].tolist() == [0.5, -0.25, 1]
+    torch.testing.assert_close(log_prob, torch.full((3, 2), -1.5 * math.log(2 * math.pi)))  # deviations of e^0
 
 
 def test_levels_make_a_difference():

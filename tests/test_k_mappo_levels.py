@@ -6,13 +6,23 @@ import torch
 from bench.lookahead import compare, correction
 from bench.update import first_minibatch
 from kpg_fast import _C
-from kpg_fast.config import Config, KMappo
+from kpg_fast.config import Config
 from kpg_fast.errors import UsageError
 from kpg_fast.k_mappo_levels import lookahead_mask
+from kpg_fast.k_mappo_settings import KMappo
 from kpg_fast.k_mappo_trainer import KMappoTrainer
 
 SMALL = {"num_envs": 32, "num_steps": 24, "num_minibatches": 2, "num_epochs": 2, "hidden": 40, "total_steps": 10**6}
-VARIANTS = [{}, {"shared_actor": False}, {"agent_id": True}, {"recurrent": False}, {"level1_others": "current"}]
+CONTINUOUS = {"env_options": ("action_type=continuous",), "input_norm": True, "ent_coef": 0.01}
+VARIANTS = [
+    {},
+    {"shared_actor": False},
+    {"agent_id": True},
+    {"recurrent": False},
+    {"level1_others": "current"},
+    CONTINUOUS,
+    CONTINUOUS | {"shared_actor": False},
+]
 
 
 def trainer_for(**values) -> KMappoTrainer:

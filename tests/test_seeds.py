@@ -32,6 +32,7 @@ def measured(metrics):
         {"chunk_length": 4, "value_norm": True, "death_mask": True},
         {"chunk_length": 4, "shared_actor": False, "preset": "kpg"},
         {"env_options": ("max_steps=3",), "lookahead_share": 0.5, "level1_others": "current"},
+        {"env_options": ("action_type=continuous",), "input_norm": True, "shared_actor": False},
     ],
     ids=str,
 )

@@ -102,7 +102,7 @@ def show_list() -> int:
     for name, function in TRAIN.items():
         print(f"{name}: {_summary(function)}")
         for preset, settings in presets_of(name).items() if name in get_args(Algorithm) else ():
-            values = run_defaults(preset) | dataclasses.asdict(settings)
+            values = run_defaults(name, preset) | dataclasses.asdict(settings)
             print(f"  preset {preset}: " + ", ".join(f"{key} {value}" for key, value in values.items()))
     for family, scenarios in environments().items():
         print(f"environments {family}/: {scenarios}")

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, ge
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, Suppress, arg
 
-from kpg_fast.config import Algorithm, Config, KMappo
+from kpg_fast.config import Algorithm, Config
 from kpg_fast.envs import families
 from kpg_fast.errors import UsageError, unknown_name
+from kpg_fast.k_mappo_settings import KMappo
 from kpg_fast.off_policy.settings import OffPolicy
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from kpg_fast.envs import EnvSpec, StepArrays
 from kpg_fast.envs.vec_env import Array
+from kpg_fast.networks.input_norm import InputNorm
 from kpg_fast.networks.mlp import Buffers
 from kpg_fast.off_policy.replay_buffer import Columns, Ring
 from kpg_fast.off_policy.settings import OffPolicy
-from kpg_fast.off_policy.state_norm import StateNorm
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Experience:
     def __init__(self, spec: EnvSpec, settings: OffPolicy, dtype: torch.dtype) -> None:
         self.spec, self.settings = spec, settings
         self.buffers = Buffers(dtype)
-        self.state_norm = StateNorm(spec.state_size) if settings.state_norm else None
+        self.state_norm = InputNorm(spec.state_size) if settings.state_norm else None
         self.appended = (spec.num_actions if settings.last_action else 0) + (
             spec.num_agents if settings.agent_id else 0
         )
@@ -71,8 +71,9 @@ class Experience:
         flat = self._flat
         state, next_state = flat("state", now["state"]), flat("next_state", after["state"])
         if self.state_norm:
-            self.state_norm.update(state[stored.flatten()])
-            state, next_state = self.state_norm(state), self.state_norm(next_state)
+            self.state_norm.update(state[None], stored.flatten()[None])
+            for x in (state, next_state):
+                self.state_norm(x[None], out=x[None])
         return Batch(
             steps=len(stored),
             obs=obs,
@@ -90,7 +91,9 @@ class Experience:
         )
 
     def _more_tensors(self) -> dict[str, Tensor]:
-        return self.state_norm.tensors() if self.state_norm else {}
+        if self.state_norm is None:
+            return {}
+        return {f"state_norm/{name}": value for name, value in self.state_norm.tensors().items()}
 
     def _flat(self, name: str, field: Tensor) -> Tensor:
         """[T, B, ...] -> [R, ...] in the learner's type."""

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from kpg_fast.action_distribution import scaled
 from kpg_fast.kernels.policy.ref import UNAVAILABLE
 from kpg_fast.minibatch import per_env
 from kpg_fast.off_policy.actor import Actor, FeedForward, Recurrent
@@ -27,14 +28,14 @@ class Player:
     def act(
         self, obs: Tensor, avail_actions: Tensor, reset: Tensor, counter: int, greedy: bool = True
     ) -> tuple[Tensor, Tensor]:
-        """Greedy actions as the environment takes them; there are no log-probabilities (nan)."""
+        """Greedy actions as the replay keeps them; there are no log-probabilities (nan)."""
         y = self.outputs(obs, reset)
         if self.actor.spec.continuous:
             action = torch.tanh(y) * self.actor.moving
         else:
             action = _one_hot(_masked(y, avail_actions).argmax(-1), y)
         self.last_action = action
-        return self.for_env(self.for_replay(action)), torch.full(obs.shape[:2], torch.nan)
+        return self.for_replay(action), torch.full(obs.shape[:2], torch.nan)
 
     def explore(
         self, envs: Tensor, obs: Tensor, avail_actions: Tensor, reset: Tensor, generator: torch.Generator, step: int
@@ -93,7 +94,7 @@ class Player:
         """What the replay keeps -> what the environment takes."""
         if not self.actor.spec.continuous:
             return action
-        return self.low + (action + 1) * ((self.high - self.low) / 2)
+        return scaled(action, self.low, self.high)
 
     def tensors(self) -> dict[str, Tensor]:
         """The past, for an exact resume."""

@@ -93,7 +93,8 @@ def load(path: str | Path) -> Trainer:
 
     ``load(path).player(E).act(obs, avail_actions, reset, counter, greedy=True)`` gives the actions [E, N] and their
     log-probabilities [E, N] for obs [E, N, O], avail_actions [E, N, A] bool and reset [E] bool (an episode begins);
-    ``counter`` numbers the calls, for the random numbers of sampled actions.
+    ``counter`` numbers the calls, for the random numbers of sampled actions. Continuous actions [E, N, A] are in units
+    in which an actuator's bounds are -1 and 1; the player's ``for_env`` gives what the environment takes.
 
     Args:
         path: a run directory, or a checkpoint such as ``RUN_DIR/checkpoints/best``.

@@ -13,7 +13,8 @@ from typing import Literal, get_args, get_origin
 import pytest
 
 from kpg_fast.command_line.main import COMMANDS, TRAIN, main
-from kpg_fast.config import PRESETS, Config, KMappo
+from kpg_fast.config import Config
+from kpg_fast.k_mappo_settings import PRESETS, KMappo
 from kpg_fast.off_policy.settings import OffPolicy
 from kpg_fast.store import checkpoint
 from tests.fake_trainer import SMALL, FakeTrainer
@@ -198,8 +199,7 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "k-mappo", "smax/3m", "--ent-coef", "-1"], ["ent_coef = -1"]),
         (["train", "k-mappo", "smax/3m", "--seeds", "4294967296"], ["seed = 4294967296"]),
         (["train", "k-mappo", "smax/3m", "--env-options", "max_steps=abc"], ["max_steps", "'abc'"]),
-        (["train", "k-mappo", "smax/3m", "--env-options", "action_type=continuous"], ["discrete actions"]),
-        (["train", "k-mappo", "toy/meetup"], ["toy/meetup", "discrete actions"]),
+        (["train", "k-mappo", "mamujoco/Ant-4x2", "--initial-std", "0"], ["initial_std = 0", "above 0"]),
         (["train", "kpg", "toy/meetup", "--seed", "-1"], ["seed = -1"]),
         (["train", "kpg", "toy/meetup", "--lr", "1e200"], ["lr = 1e+200"]),
         (["train", "k-mappo", "smax/3m", "--total-steps", "10"], ["total_steps = 10"]),

@@ -115,6 +115,6 @@ def test_critics_may_see_normalised_states():
     torch.testing.assert_close(batch.state[:, :2].std(0), torch.ones(2, dtype=torch.float64), rtol=0, atol=0.01)
     assert (batch.state[:, 2] == 0).all()
     assert 0 < batch.next_state[:, :2].mean(0).abs().max() < 0.5
-    before = experience.state_norm.tensors()["state_norm/count"].item()
+    before = experience.state_norm.count.item()
     experience.sample(generator)
     assert experience.state_norm.count.item() == before + 200

@@ -212,16 +212,30 @@ def test_public_names() -> None:
         assert getattr(kpg_fast, name).__doc__
 
 
-def test_real_trainer_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"env": "smax/3m"},
+        {"env": "mamujoco/Ant-4x2", "preset": "mamujoco", "env_options": ("max_episode_steps=11",)},
+    ],
+    ids=["discrete", "continuous"],
+)
+def test_real_trainer_resumes_exactly(
+    values: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from kpg_fast.k_mappo_trainer import KMappoTrainer
 
-    values = {"env": "smax/3m", "levels": 2, "num_epochs": 2, "eval_every": 64, "eval_every_episodes": 2}
+    values = {"levels": 2, "num_epochs": 2, "eval_every": 64, "eval_every_episodes": 2} | values
     whole = train(small(tmp_path / "whole", **values))
     with monkeypatch.context() as patch:
         stop_at(patch, KMappoTrainer, 3, signal.SIGTERM)
         stopped = train(small(tmp_path / "stopped", **values))
     assert stopped.updates == 3
     assert_same_run(whole, resume(stopped.run_dir))
+
+
+def test_film_of_a_real_run(tmp_path: Path) -> None:
+    whole = train(small(tmp_path / "whole", env="smax/3m"))
     film = imageio.v3.imread(record(whole.run_dir, tmp_path / "episode.gif"))
     assert len(film) > 1
     assert (film[0] != film[-1]).any()

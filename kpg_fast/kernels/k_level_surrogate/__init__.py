@@ -92,10 +92,7 @@ def k_level_surrogate(
 
     Float64 logits take the definition in ``ref.py`` (for tests).
     """
-    if clip_mode not in CLIP_MODES:
-        raise unknown_name("clip mode", clip_mode, CLIP_MODES)
-    if clip_eps <= 0:
-        raise UsageError(f"clip_eps must be positive, not {clip_eps}")
+    _check_clip(clip_eps, clip_mode)
     check_shape("action", action, tuple(logits.shape[:-1]))
     tensors = (logits, log_prob_old.detach(), advantage.detach(), None if log_m is None else log_m.detach())
     double = check_dtypes("k_level_surrogate", *tensors) == torch.float64
@@ -106,6 +103,50 @@ def k_level_surrogate(
         return Surrogate(*ref.k_level_surrogate(logits, avail, *rows, clip_eps, ent_coef, clip_mode, eps_o))
     loss, _, log_prob, stats = _pass(logits, avail, *rows, clip_eps, ent_coef, clip_mode, eps_o)
     return Surrogate(loss, log_prob, stats)
+
+
+def _check_clip(clip_eps: float, clip_mode: str) -> None:
+    if clip_mode not in CLIP_MODES:
+        raise unknown_name("clip mode", clip_mode, CLIP_MODES)
+    if clip_eps <= 0:
+        raise UsageError(f"clip_eps must be positive, not {clip_eps}")
+
+
+def surrogate_of_log_prob(
+    log_prob: Tensor,
+    entropy: Tensor,
+    log_prob_old: Tensor,
+    advantage: Tensor,
+    mask: Tensor,
+    log_m: Tensor | None = None,
+    *,
+    clip_eps: float,
+    ent_coef: float = 0.0,
+    clip_mode: str = "product",
+    others_clip_eps: float | None = None,
+) -> Surrogate:
+    """:func:`k_level_surrogate` of policies that are not categorical, in plain torch.
+
+    Args:
+        log_prob: log pi_theta(a) [T, E, N], differentiable.
+        entropy: [T, E, N], differentiable.
+        log_prob_old: see :func:`k_level_surrogate`, and so for the rest.
+        advantage: the same.
+        mask: the same.
+        log_m: the same.
+        clip_eps: the same.
+        ent_coef: the same.
+        clip_mode: the same.
+        others_clip_eps: the same.
+
+    Raises:
+        UsageError: unknown clip mode, clip_eps not positive, or types that do not fit.
+    """
+    _check_clip(clip_eps, clip_mode)
+    check_dtypes("surrogate_of_log_prob", log_prob, entropy, log_prob_old, advantage, log_m)
+    rows = (log_prob_old.detach(), advantage.detach(), mask, log_m)
+    eps_o = clip_eps if others_clip_eps is None else others_clip_eps
+    return Surrogate(*ref.surrogate(log_prob, entropy, *rows, clip_eps, ent_coef, clip_mode, eps_o))
 
 
 def _others_shape(log_prob: Tensor, log_prob_old: Tensor, alive: Tensor | None) -> Tensor:

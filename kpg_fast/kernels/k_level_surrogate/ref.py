@@ -29,6 +29,23 @@ def k_level_surrogate(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return (loss [], log_prob [T, E, N], stats [7]); formula and shapes in the package's docstring."""
     log_prob, entropy = log_prob_entropy(logits, avail, action)
+    how = (clip_eps, ent_coef, clip_mode, others_clip_eps)
+    return surrogate(log_prob, entropy, log_prob_old, advantage, mask, log_m, *how)
+
+
+def surrogate(
+    log_prob: Tensor,
+    entropy: Tensor,
+    log_prob_old: Tensor,
+    advantage: Tensor,
+    mask: Tensor,
+    log_m: Tensor | None,
+    clip_eps: float,
+    ent_coef: float,
+    clip_mode: str,
+    others_clip_eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same of log-probabilities and entropies [T, E, N]."""
     log_rho = log_prob - log_prob_old
     log_m = torch.zeros_like(log_rho) if log_m is None else log_m.detach()
     low, high = 1 - clip_eps, 1 + clip_eps
@@ -40,15 +57,15 @@ def k_level_surrogate(
     else:
         ratio, scale = (log_rho + log_m).exp(), advantage
     objective = torch.minimum(ratio * scale, ratio.clamp(low, high) * scale)
-    weight = mask.to(logits.dtype)
-    total = weight.sum().clamp_min(torch.finfo(logits.dtype).tiny)
+    weight = mask.to(log_prob.dtype)
+    total = weight.sum().clamp_min(torch.finfo(log_prob.dtype).tiny)
 
     def mean(a: Tensor) -> Tensor:
         return (weight * a.masked_fill(weight == 0, 0)).sum() / total
 
-    surrogate, mean_entropy = -mean(objective), mean(entropy)
-    loss = surrogate - ent_coef * mean_entropy
-    clipped = (ratio * scale > ratio.clamp(low, high) * scale).to(logits.dtype)
+    policy_loss, mean_entropy = -mean(objective), mean(entropy)
+    loss = policy_loss - ent_coef * mean_entropy
+    clipped = (ratio * scale > ratio.clamp(low, high) * scale).to(log_prob.dtype)
     approx_kl = mean(log_rho.exp() - 1 - log_rho)
-    stats = [surrogate, mean_entropy, mean(clipped), approx_kl, mean(ratio), mean(m), weight.sum()]
+    stats = [policy_loss, mean_entropy, mean(clipped), approx_kl, mean(ratio), mean(m), weight.sum()]
     return loss, log_prob.detach(), torch.stack(stats).detach()

@@ -43,16 +43,21 @@ def philox(key: int, counter: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return np.stack(c, axis=-1).astype(np.uint32)
 
 
-def uniform(seed: Tensor, row: Tensor, step: Tensor, stream: int) -> Tensor:
-    """One float32 uniform in [0, 1) for each (seed, row, step), all int64 of one shape: the upper 24 bits of a word."""
-    shape = row.shape
+def philox_words(seed: Tensor, row: Tensor, step: Tensor, stream: int) -> NDArray[np.uint32]:
+    """Four words for each (seed, row, step), all int64 of one shape: [..., 4]."""
     seeds, rows, steps = (a.reshape(-1).cpu().numpy().astype(np.uint64) for a in (seed, row, step))
     low, high = np.uint64(0xFFFFFFFF), np.uint64(32)
     counter = np.stack([rows & low, np.full_like(rows, stream), steps & low, steps >> high], axis=-1).astype(np.uint32)
-    word = np.empty(rows.shape, np.uint32)
+    words = np.empty((*rows.shape, 4), np.uint32)
     for s in np.unique(seeds):
-        word[seeds == s] = philox(int(s), counter[seeds == s])[:, 0]
-    return torch.from_numpy((word >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)).reshape(shape)
+        words[seeds == s] = philox(int(s), counter[seeds == s])
+    return words.reshape(*row.shape, 4)
+
+
+def uniform(seed: Tensor, row: Tensor, step: Tensor, stream: int) -> Tensor:
+    """One float32 uniform in [0, 1) for each (seed, row, step), all int64 of one shape: the upper 24 bits of a word."""
+    word = philox_words(seed, row, step, stream)[..., 0]
+    return torch.from_numpy((word >> np.uint32(8)).astype(np.float32) * np.float32(2**-24))
 
 
 def sample(
