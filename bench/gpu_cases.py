@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kpg_fast.kernels.agent_embedding import gpu as agent_embedding
 from kpg_fast.kernels.gae import gpu as gae
+from kpg_fast.kernels.gaussian_policy import gpu as gaussian_policy
 from kpg_fast.kernels.gru import gpu as gru
 from kpg_fast.kernels.k_level_surrogate import gpu as surrogate
 from kpg_fast.kernels.level_step import gpu as level_step
@@ -56,6 +57,7 @@ def policies() -> None:
     policy.log_prob_entropy_backward(make(T, E, N), make(T, E, N), logits, avail, action)
     counters = make(E, N, dtype=torch.int64)
     policy.sample(logits[0], avail[0], counters, counters, counters, 0, False)
+    gaussian_policy.standard_normal(counters, counters, counters, 0, 3)
 
 
 def losses(actions: int) -> None:

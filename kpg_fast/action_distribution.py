@@ -45,6 +45,9 @@ class ActionDistribution(Protocol):
     def for_env(self, action: Tensor) -> Tensor:
         """What the environment takes for an action."""
 
+    def cpu(self) -> "ActionDistribution":
+        """The same for tensors on the CPU."""
+
 
 class Categorical:
     """One of A actions, of which some are available."""
@@ -80,6 +83,10 @@ class Categorical:
         """The action itself."""
         return action
 
+    def cpu(self) -> "Categorical":
+        """It holds no tensors."""
+        return self
+
 
 class Gaussian:
     """Real vectors with independent entries, the mean of which depends on the observation and the deviation does not.
@@ -89,14 +96,15 @@ class Gaussian:
     Args:
         spec: of the environment.
         initial_std: standard deviation before anything is learned.
+        device: of the tensors it takes.
     """
 
-    def __init__(self, spec: EnvSpec, initial_std: float) -> None:
+    def __init__(self, spec: EnvSpec, initial_std: float, device: torch.device | None = None) -> None:
         assert spec.action_low is not None
         assert spec.action_high is not None
-        self.low, self.high = torch.from_numpy(spec.action_low), torch.from_numpy(spec.action_high)
+        self.spec, self.initial_std = spec, initial_std
+        self.low, self.high = (torch.from_numpy(x).to(device) for x in (spec.action_low, spec.action_high))
         self.moving = self.high > self.low  # [N, A]: not where an agent has fewer actuators than others
-        self.initial_log_std = log(initial_std)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """One deviation an actuator."""
@@ -104,7 +112,7 @@ class Gaussian:
 
     def initialise(self, parameters: Parameters) -> None:
         """All deviations are the same."""
-        parameters["log_std"].fill_(self.initial_log_std)
+        parameters["log_std"].fill_(log(self.initial_std))
 
     def outputs(self, parameters: Parameters, y: Tensor) -> Tensor:
         """Moments: the deviation of each parameter set beside the means of its agents."""
@@ -132,10 +140,14 @@ class Gaussian:
         """Cut to the bounds, in the environment's units."""
         return scaled(action.clamp(-1, 1), self.low, self.high)
 
+    def cpu(self) -> "Gaussian":
+        """See :class:`ActionDistribution`."""
+        return Gaussian(self.spec, self.initial_std)
 
-def distribution_of(spec: EnvSpec, initial_std: float) -> ActionDistribution:
+
+def distribution_of(spec: EnvSpec, initial_std: float, device: torch.device | None = None) -> ActionDistribution:
     """What policies of this environment give."""
-    return Gaussian(spec, initial_std) if spec.continuous else Categorical()
+    return Gaussian(spec, initial_std, device) if spec.continuous else Categorical()
 
 
 def scaled(action: Tensor, low: Tensor, high: Tensor) -> Tensor:

@@ -117,9 +117,10 @@ class Config:
             if self.precision == "tf32":
                 raise UsageError("precision = 'tf32': only a card has it (device cuda); see mixed-lookahead and bf16")
             return
-        if self.algorithm != "k-mappo" or not self.env.startswith("smax/"):
+        if self.algorithm != "k-mappo" or not self.env.startswith(("smax/", "mamujoco/", "smac/")):
             raise UsageError(
-                f"device = 'cuda': {self.algorithm} on {self.env} trains on the cpu; k-mappo on smax/ on a card, too"
+                f"device = 'cuda': {self.algorithm} on {self.env} trains on the cpu; k-mappo on smax/, mamujoco/ and "
+                "smac/ on a card, too"
             )
         if self.debug_drift and self.graphs:
             raise UsageError("debug_drift looks at every level, which a captured iteration cannot: add --no-graphs")

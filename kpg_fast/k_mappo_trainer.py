@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kpg_fast.action_distribution import distribution_of
 from kpg_fast.config import Config
-from kpg_fast.envs import EnvSpec, SideBySide, UnevenVecEnv, VecEnv, make_seeds
+from kpg_fast.envs import EnvSpec, SideBySide, UnevenVecEnv, VecEnv, make_in_turns, make_seeds
 from kpg_fast.errors import UsageError
 from kpg_fast.evaluation import Evaluation
 from kpg_fast.graphs import Capture, Replayed, cuda_graph
@@ -40,7 +40,7 @@ def build_actor(
     s, n, seeds = config.k_mappo, spec.num_agents, seeds or (config.seed,)
     ids = n if s.agent_id and s.shared_actor else 0
     network = Network(spec.obs_size, s.hidden, spec.num_actions, s.recurrent, 0.01, ids, config.forward_precision)
-    distribution = distribution_of(spec, s.initial_std)
+    distribution = distribution_of(spec, s.initial_std, device)
     groups, drift = len(seeds) * (1 if s.shared_actor else n), config.debug_drift
     shapes = network.shapes() | distribution.shapes()
     learner = Learner(shapes, groups, s.optimizer, s.lr, s.max_grad_norm, dtype=dtype, debug_drift=drift, device=device)
@@ -83,10 +83,10 @@ class KMappoTrainer:
         self.configs = [replace(config, seed=seed) for seed in self.seeds]
         self.config, self.dtype, self.place = self.configs[0], dtype, place or place_of(config)
         s, device, queued = config.k_mappo, self.place.device, self.place.queued
-        self.env = make_seeds(config.env, s.num_envs, self.seeds, device if queued else None, **config.options())
+        self.env = _make_env(config, self.seeds, self.place)
         self.parts = self.env.parts if isinstance(self.env, SideBySide) else [self.env]
         spec = self.env.spec
-        if refusal := _refusal(config, self.env, len(self.seeds)):
+        if refusal := _refusal(self.env, len(self.seeds)):
             self.env.close()
             raise UsageError(refusal)
         self.evaluations = [Evaluation(each, self.env) for each in self.configs]
@@ -101,7 +101,7 @@ class KMappoTrainer:
         self.critic.begin(spec.num_envs)
         self.watch = Stopwatch(on=not queued)
         self.algorithm = KMappo(config, self.actor, self.critic, self.watch)
-        self.rollout = Rollout.allocate(spec, s.num_steps, device)
+        self.rollout = Rollout.allocate(spec, s.num_steps, device, self.place.hosted)
         self.rollout.begin(self.env)
         self.episodes = [EpisodeTracker.allocate(s.num_envs) for _ in self.seeds]
         self.outcomes = [
@@ -110,7 +110,8 @@ class KMappoTrainer:
         self.schedule = Schedule(config, len(self.seeds), self.place)
         self.fetched_outcomes, self.fetched_metrics = Fetched(), Fetched()
         how = capture if self.place.graphs else None
-        self._roll_out, self._learn = Replayed(self._roll_out_once, how), Replayed(self._learn_once, how)
+        self._roll_out = Replayed(self._roll_out_once, None if self.place.hosted else how)
+        self._learn = Replayed(self._learn_once, how)
         self.updates, self.num_updates = 0, config.num_updates
 
     @property
@@ -162,7 +163,8 @@ class KMappoTrainer:
         hidden = self.actor.hidden  # the same memory at every call
         self.actor.start.copy_(hidden)
         self.critic.start.copy_(self.critic.hidden)
-        self.rollout.collect(self.env, self.actor, self.schedule.steps, self.watch, void=not self.place.queued)
+        void = self.place.hosted or not self.place.queued
+        self.rollout.collect(self.env, self.actor, self.schedule.steps, self.watch, void)
         hidden.copy_(self.actor.hidden)
         self.actor.hidden = hidden
 
@@ -253,10 +255,18 @@ class KMappoTrainer:
             evaluation.close()
 
 
-def _refusal(config: Config, env: VecEnv, seeds: int) -> str | None:
+def _make_env(config: Config, seeds: Sequence[int], place: Place) -> VecEnv:
+    """The environments of all seeds."""
+    num_envs, options = config.k_mappo.num_envs, config.options()
+    if not place.hosted:
+        return make_seeds(config.env, num_envs, seeds, place.device if place.queued else None, **options)
+    if len(seeds) > 1:
+        raise UsageError(f"batch_seeds: on a card, seeds of {config.env} are trained one after another")
+    return make_in_turns(config.env, num_envs, seeds[0], **options)
+
+
+def _refusal(env: VecEnv, seeds: int) -> str | None:
     """Why this environment cannot be learned from."""
-    if env.spec.continuous and config.device != "cpu":
-        return f"device = {config.device!r}: continuous actions, as {env.spec.name} has here, are drawn on the cpu only"
     if seeds > 1 and isinstance(env, SideBySide) and isinstance(env.parts[0], UnevenVecEnv):
         return f"batch_seeds: games of {env.spec.name} take turns of their own; train its seeds one after another"
     return None

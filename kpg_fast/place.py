@@ -1,8 +1,12 @@
 """Where a run computes: on the CPU, or on a card that works by itself while the host only queues what comes next."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kpg_fast.config import Config
@@ -14,12 +18,14 @@ class Place:
     """A device and what holds there.
 
     ``queued``: nothing in an iteration waits for the device or has a shape that depends on data, as a card that runs
-    behind its host needs. ``graphs``: work that repeats is captured once and replayed.
+    behind its host needs. ``graphs``: work that repeats is captured once and replayed. ``hosted``: environments step on
+    the host, whose rollouts wait for the device's actions.
     """
 
     device: torch.device
     queued: bool = False
     graphs: bool = False
+    hosted: bool = False
 
 
 CPU = Place(torch.device("cpu"))
@@ -36,7 +42,8 @@ def place_of(config: Config) -> Place:
             else f"torch {torch.__version__} for CUDA {torch.version.cuda} finds no card; see what nvidia-smi says"
         )
         raise UsageError(f"device = 'cuda': {why}")
-    return Place(torch.device("cuda", torch.cuda.current_device()), queued=True, graphs=config.graphs)
+    card = torch.device("cuda", torch.cuda.current_device())
+    return Place(card, queued=True, graphs=config.graphs, hosted=not config.env.startswith("smax/"))
 
 
 def on_this_machine(config: Config) -> Config:
@@ -71,13 +78,43 @@ class Fetched:
             if source is not target:
                 target.copy_(source, non_blocking=True)
         if any(source.device.type == "cuda" for source, _ in pairs):
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record()
+            self.mark()
+
+    def mark(self) -> None:
+        """All that is queued until now belongs to the copies to wait for."""
+        self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._event.record()
 
     def wait(self) -> None:
         """Return when the last copies have been made."""
         if self._event is not None:
             self._event.synchronize()
+
+
+class Staged:
+    """Rows of the host's arrays on their way to a device: two buffers by turns, one is copied while one is written."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self._turn = device, 0
+        self._buffers: list[dict[str, Tensor]] = [{}, {}]
+        self._copied = [Fetched(), Fetched()]
+
+    def send(self, arrays: Mapping[str, NDArray[Any]], rows: NDArray[np.intp]) -> dict[str, Tensor]:
+        """Queue the copy of ``rows`` of every array; the arrays may be changed at once."""
+        chosen = {name: torch.from_numpy(array)[rows] for name, array in arrays.items()}
+        if self.device.type == "cpu":
+            return chosen
+        self._turn = 1 - self._turn
+        memory, copied = self._buffers[self._turn], self._copied[self._turn]
+        copied.wait()
+        sent = {}
+        for name, part in chosen.items():
+            if name not in memory:
+                memory[name] = pinned(arrays[name].shape, part.dtype)
+            staged = memory[name][: len(part)].copy_(part)
+            sent[name] = staged.to(self.device, non_blocking=True)
+        copied.mark()
+        return sent
 
 
 def pinned(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -68,7 +68,7 @@ class Actor:
         network = replace(self.network, precision="fp32") if self.network.precision == "tf32" else self.network
         norm = self.norm and self.norm.of_seed(index)
         seed = self.seeds[index : index + 1]
-        player = Actor(network, self.learner, self.num_agents, seed, self.distribution, norm, theta)
+        player = Actor(network, self.learner, self.num_agents, seed, self.distribution.cpu(), norm, theta)
         player.begin(num_envs)
         return player
 

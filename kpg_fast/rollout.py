@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kpg_fast.envs import EnvSpec, StepArrays, UnevenVecEnv, VecEnv
-from kpg_fast.place import Fetched, pinned
+from kpg_fast.place import Fetched, Staged, pinned
 from kpg_fast.seeds import by_seed, take
 from kpg_fast.stopwatch import Stopwatch
 
@@ -77,9 +77,17 @@ class Rollout:
     outcomes: list[StepArrays] = field(default_factory=list)
     """What step t brought, in the host's memory once :meth:`fetch_outcomes` is done: of the same steps on a CPU."""
 
+    staged: Staged | None = None
+    """How steps of environments on the host get here."""
+
     @classmethod
-    def allocate(cls, spec: EnvSpec, num_steps: int, device: torch.device | None = None) -> "Rollout":
-        """Allocate for ``num_steps`` = T steps of ``spec``, on the CPU or another device."""
+    def allocate(
+        cls, spec: EnvSpec, num_steps: int, device: torch.device | None = None, hosted: bool = False
+    ) -> "Rollout":
+        """Allocate for ``num_steps`` = T steps of ``spec``, on the CPU or another device.
+
+        ``hosted``: the environments write to the host's memory, from where every step is sent.
+        """
         t, e, n = num_steps, spec.num_envs, spec.num_agents
         zeros = partial(torch.zeros, device=device)
         ones = partial(torch.ones, dtype=torch.bool, device=device)
@@ -97,6 +105,7 @@ class Rollout:
             won=zeros(t, e, dtype=torch.bool),
             valid=ones(t, e),
             last_state=zeros(t, e, spec.state_size),
+            staged=Staged(torch.device(device or "cpu")) if hosted else None,
         )
         last_obs = zeros(e, n, spec.obs_size)
         rollout.steps = [rollout._step_arrays(index, last_obs) for index in range(t)]
@@ -127,7 +136,11 @@ class Rollout:
 
     def begin(self, env: VecEnv) -> None:
         """Reset the environments so that the first rollout can follow."""
-        env.reset(self.steps[-1])
+        out = self.steps[-1] if self.staged is None else StepArrays.empty(env.spec)
+        env.reset(out)
+        if self.staged is not None:
+            for name in _SEEN[:-1]:
+                getattr(self, name)[-1].copy_(torch.from_numpy(getattr(out, name)))
         self.reset[-1].fill_(True)
 
     def fetch_outcomes(self, fetched: Fetched) -> None:
@@ -152,7 +165,7 @@ class Rollout:
             memory[0].copy_(memory[-1])
         watch = watch or Stopwatch()
         watch.start()
-        if isinstance(env, UnevenVecEnv) and env.uneven:
+        if isinstance(env, UnevenVecEnv) and (env.uneven or self.staged):
             self._collect_ready(env, policy, counter, watch)
         else:
             self._collect_together(env, policy, counter, watch)
@@ -170,37 +183,37 @@ class Rollout:
 
     def _collect_ready(self, env: UnevenVecEnv, policy: Sampler, counter: int | Tensor, watch: Stopwatch) -> None:
         """Every environment goes on as soon as it can; the same numbers come out, since each has its own."""
-        steps, envs = self.reward.shape
+        (steps, envs), device = self.reward.shape, self.reward.device
         taken, out = np.zeros(envs, np.int64), StepArrays.empty(env.spec)
         ready, running = np.arange(envs), 0
         while True:
-            going = torch.from_numpy(ready[taken[ready] < steps])
-            if len(going):
-                at = torch.from_numpy(taken)[going]
+            goes_on = ready[taken[ready] < steps]
+            if len(goes_on):
+                going, at = (torch.from_numpy(x).to(device) for x in (goes_on, taken[goes_on]))
                 obs, avail, reset = (memory[at, going] for memory in (self.obs, self.avail_actions, self.reset))
                 action, log_prob = policy.act_for(going, obs, avail, reset, counter + at)
                 self.action[at, going], self.log_prob[at, going] = action, log_prob.to(self.log_prob.dtype)
                 out_action = torch.zeros_like(self.action[0])
                 out_action[going] = self.action[at, going]
             watch.lap("policy")
-            if len(going):
-                env.send(in_place(policy.for_env(out_action)), going.numpy())
-                running += len(going)
+            if len(goes_on):
+                env.send(policy.for_env(out_action).cpu().numpy(), goes_on)
+                running += len(goes_on)
             if not running:
                 return
             ready = env.recv(out, enough(running, envs))
             running -= len(ready)
-            rows = torch.from_numpy(ready)
-            self._keep(out, torch.from_numpy(taken)[rows], rows)
+            self._keep(out, taken[ready], ready)
             taken[ready] += 1
             watch.lap("env")
 
-    def _keep(self, out: StepArrays, at: Tensor, rows: Tensor) -> None:
-        """Write what ``rows`` reported to their step ``at``."""
-        for name in _SEEN[:-1]:
-            getattr(self, name)[at + 1, rows] = torch.from_numpy(getattr(out, name))[rows]
-        for name in (*_OUTCOME, "last_state"):
-            getattr(self, name)[at, rows] = torch.from_numpy(getattr(out, name))[rows]
+    def _keep(self, out: StepArrays, taken: np.ndarray, ready: np.ndarray) -> None:
+        """Write what the environments ``ready`` reported to their step ``taken``."""
+        device, names = self.reward.device, (*_SEEN[:-1], *_OUTCOME, "last_state")
+        at, rows = (torch.from_numpy(x).to(device) for x in (taken, ready))
+        reported = (self.staged or Staged(device)).send({name: getattr(out, name) for name in names}, ready)
+        for name, value in reported.items():
+            getattr(self, name)[at + 1 if name in _SEEN else at, rows] = value
         self.reset[at + 1, rows] = self.terminated[at, rows] | self.truncated[at, rows]
 
     def _drop_lost(self) -> None:

@@ -10,7 +10,17 @@ from kpg_fast.envs.side_by_side import SideBySide
 from kpg_fast.envs.vec_env import EnvSpec, StepArrays, UnevenVecEnv, VecEnv
 from kpg_fast.errors import UsageError, unknown_name
 
-__all__ = ["EnvSpec", "SideBySide", "StepArrays", "UnevenVecEnv", "VecEnv", "families", "make", "make_seeds"]
+__all__ = [
+    "EnvSpec",
+    "SideBySide",
+    "StepArrays",
+    "UnevenVecEnv",
+    "VecEnv",
+    "families",
+    "make",
+    "make_in_turns",
+    "make_seeds",
+]
 
 # Family -> module with `make_env(name, num_envs, seed, device, **options)` and `names()`; imported on first use, so
 # that a user of one family needs the dependencies of that family alone.
@@ -45,6 +55,21 @@ def make(name: str, num_envs: int, seed: int = 0, device: str = "cpu", **options
         raise unknown_name("environment family", family, _FAMILIES, "Names look like smax/2s3z.")
     module = import_module(_FAMILIES[family])
     env: VecEnv = module.make_env(scenario, num_envs, seed, device, **options)
+    return env
+
+
+def make_in_turns(name: str, num_envs: int, seed: int, **options: Any) -> UnevenVecEnv:
+    """Build environments on the CPU some of which step while a policy acts for others; arguments as of :func:`make`.
+
+    Raises:
+        UsageError: as :func:`make`, or environments that only step together.
+    """
+    family, _, scenario = name.partition("/")
+    in_groups = getattr(import_module(_FAMILIES[family]), "in_groups", None) if family in _FAMILIES else None
+    env = in_groups(scenario, num_envs, seed, **options) if in_groups else make(name, num_envs, seed, **options)
+    if not isinstance(env, UnevenVecEnv):
+        env.close()
+        raise UsageError(f"{name} steps all environments together; device cpu trains on it")
     return env
 
 

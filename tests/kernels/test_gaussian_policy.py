@@ -118,5 +118,3 @@ def test_what_does_not_fit_is_refused(case):
     seed, row, step = counters(4)
     with pytest.raises(UsageError, match="step"):
         gaussian_policy.standard_normal(seed, row, step[1:], 0, 3)
-    with pytest.raises(UsageError, match="on the cpu only"):
-        gaussian_policy.standard_normal(seed.to("meta"), row.to("meta"), step.to("meta"), 0, 3)

@@ -9,10 +9,20 @@ from kpg_fast.envs.mamujoco.catalog import names
 from kpg_fast.envs.mamujoco.doctor import capabilities, diagnose
 from kpg_fast.envs.mamujoco.env import MamujocoEnv
 from kpg_fast.envs.mamujoco.options import Options
-from kpg_fast.envs.mamujoco.overlap import make_groups, step_buffers
+from kpg_fast.envs.mamujoco.overlap import in_groups, make_groups, step_buffers
 from kpg_fast.errors import unknown_name
 
-__all__ = ["MamujocoEnv", "Options", "capabilities", "diagnose", "make_env", "make_groups", "names", "step_buffers"]
+__all__ = [
+    "MamujocoEnv",
+    "Options",
+    "capabilities",
+    "diagnose",
+    "in_groups",
+    "make_env",
+    "make_groups",
+    "names",
+    "step_buffers",
+]
 
 
 def make_env(name: str, num_envs: int, seed: int = 0, device: str = "cpu", **options: Any) -> MamujocoEnv:

@@ -3,11 +3,13 @@
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 import torch
 
+from kpg_fast.envs.groups import Groups
 from kpg_fast.envs.mamujoco.env import MamujocoEnv
 from kpg_fast.envs.mamujoco.options import Options
-from kpg_fast.envs.vec_env import EnvSpec, StepArrays
+from kpg_fast.envs.vec_env import Array, EnvSpec, StepArrays
 from kpg_fast.errors import UsageError
 
 
@@ -31,6 +33,27 @@ def make_groups(name: str, num_envs: int, seed: int = 0, groups: int = 2, **opti
         MamujocoEnv(name, size, seed, Options(**{**vars(parsed), "first_env": parsed.first_env + group * size}))
         for group in range(groups)
     ]
+
+
+def in_groups(name: str, num_envs: int, seed: int = 0, **options: Any) -> Groups:
+    """One batch whose halves take turns, or one group where ``num_envs`` is odd; arguments as of `make_groups`."""
+    parts = make_groups(name, num_envs, seed, 1 + (num_envs % 2 == 0), **options)
+    return Groups(parts, _joined, _cut)
+
+
+def _joined(states: list[dict[str, Array]]) -> dict[str, Array]:
+    """The state of a batch of those of its groups: one row an environment, but for what `_cut` names."""
+    whole = {name: np.concatenate([state[name] for state in states]) for name in states[0]}
+    faults = np.sum([state["faults"] for state in states], axis=0)
+    return whole | {"faults": faults, **{name: states[0][name] for name in ("stream", "mujoco_version")}}
+
+
+def _cut(state: dict[str, Array], first: int, count: int) -> dict[str, Array]:
+    """The state of the group of ``count`` environments from ``first``; the first group keeps the count of faults."""
+    part = {name: value[first : first + count] for name, value in state.items()}
+    stream = state["stream"] + np.array([0, first], np.uint64)
+    faults = state["faults"] if first == 0 else np.zeros_like(state["faults"])
+    return part | {"stream": stream, "faults": faults, "mujoco_version": state["mujoco_version"]}
 
 
 def step_buffers(spec: EnvSpec, count: int = 2) -> list[StepArrays]:

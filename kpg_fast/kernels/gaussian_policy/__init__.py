@@ -10,9 +10,16 @@ log sigma. All but the noise is plain torch: next to the products of the network
 import torch
 from torch import Tensor
 
-from kpg_fast.errors import UsageError
 from kpg_fast.kernels.gaussian_policy import cpu, ref
 from kpg_fast.kernels.layout import check_dtypes, check_shape
+from kpg_fast.kernels.registration import define_op
+
+
+def _noise_shape(seed: Tensor, row: Tensor, step: Tensor, stream: int, size: int) -> Tensor:
+    return row.new_empty((*row.shape, size), dtype=torch.float32)
+
+
+_standard_normal = define_op("standard_normal", cpu.standard_normal, _noise_shape)
 
 
 def log_prob_entropy(moments: Tensor, action: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,8 +95,8 @@ def standard_normal(seed: Tensor, row: Tensor, step: Tensor, stream: int, size: 
     """Return normal numbers, float32 [..., size].
 
     Numbers 4b .. 4b + 3 are made of the four words of Philox4x32-10 under the key ``seed`` and the counter (row,
-    stream + b, low half of step, high half of step), so they depend on these alone: not on the batch a row sits in or
-    the number of threads.
+    stream + b, low half of step, high half of step), so they depend on these alone: not on the batch a row sits in, the
+    number of threads or, but for the last digit, the device.
 
     Args:
         seed: int64 [...].
@@ -99,10 +106,9 @@ def standard_normal(seed: Tensor, row: Tensor, step: Tensor, stream: int, size: 
         size: numbers a row.
 
     Raises:
-        UsageError: shapes that do not fit, or tensors that are not on the CPU.
+        UsageError: shapes that do not fit.
     """
     for name, counter in (("seed", seed), ("step", step)):
         check_shape(name, counter, tuple(row.shape))
-    if row.device.type != "cpu":
-        raise UsageError(f"normal noise is drawn on the cpu only, not on {row.device}")
-    return cpu.standard_normal(seed, row, step, stream, size)
+    noise: Tensor = _standard_normal(seed, row, step, stream, size)
+    return noise

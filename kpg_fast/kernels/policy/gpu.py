@@ -89,11 +89,11 @@ def _log_prob_backward_kernel(
 
 
 @triton.jit
-def philox_word(seed, row, stream, step):
-    """The first word of Philox4x32-10 (Salmon et al., SC 2011); int64 seed, row and step of one shape."""
+def philox(seed, row, stream, step):
+    """Four words of Philox4x32-10 (Salmon et al., SC 2011); int64 seed, row and step of one shape."""
     k0, k1 = seed.to(tl.uint32), (seed >> 32).to(tl.uint32)
     c0, c2, c3 = row.to(tl.uint32), step.to(tl.uint32), (step >> 32).to(tl.uint32)
-    c1 = tl.zeros_like(c0) + stream.to(tl.uint32)
+    c1 = tl.zeros_like(c0) + tl.core.to_tensor(stream).to(tl.uint32)
     for _ in tl.static_range(10):
         p0 = c0.to(tl.uint64) * 0xD2511F53
         p1 = c2.to(tl.uint64) * 0xCD9E8D57
@@ -102,7 +102,7 @@ def philox_word(seed, row, stream, step):
         c1, c3 = p1.to(tl.uint32), p0.to(tl.uint32)
         k0 += 0x9E3779B9
         k1 += 0xBB67AE85
-    return c0
+    return c0, c1, c2, c3
 
 
 @triton.jit
@@ -118,7 +118,7 @@ def _sample_kernel(
         highest = tl.max(tl.where(usable, x, float("-inf")), 1)
         reached = usable & (x == highest[:, None])
     else:
-        word = philox_word(
+        word, _, _, _ = philox(
             tl.load(seed + row, inside, 0), tl.load(row_number + row, inside, 0), stream, tl.load(step + row, inside, 0)
         )
         u = (word >> 8).to(tl.float32) * (1.0 / 16777216)

@@ -1,10 +1,12 @@
 """Episodes, their ends, and what an environment keeps."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
 from kpg_fast.envs import StepArrays
-from kpg_fast.envs.mamujoco import make_env, make_groups, step_buffers
+from kpg_fast.envs.mamujoco import in_groups, make_env, make_groups, step_buffers
 from kpg_fast.envs.mamujoco.kernels import find_faults
 from kpg_fast.envs.mamujoco.physics import fault_warnings
 from kpg_fast.errors import UsageError
@@ -252,3 +254,34 @@ def test_a_number_that_is_not_finite_is_a_fault_even_without_a_warning(value):
     features[2, 4] = value
     assert find_faults(warnings, fault_warnings(), features, faulty) == 1
     assert faulty.tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("num_envs", [4, 3])
+def test_halves_that_take_turns_are_the_whole_batch(num_envs):
+    """Sent together or half by half, the games are those of the whole; so is the state to resume from."""
+    whole, halves = (make("Ant-4x2", num_envs, 5, max_episode_steps=7) for make in (make_env, in_groups))
+    expected, got = (StepArrays.empty(whole.spec) for _ in range(2))
+    whole.reset(expected)
+    halves.reset(got)
+    rng, parts = np.random.default_rng(0), np.split(np.arange(num_envs), 2 - num_envs % 2)
+    for step in range(10):
+        action = rng.uniform(-1, 1, (num_envs, 4, 2)).astype(np.float32)
+        whole.step(action, expected)
+        for rows in [np.arange(num_envs)] if step % 2 else parts[::-1]:
+            halves.send(action, rows)
+        first = halves.recv(got, 1)
+        assert first.tolist() == (parts[0] if step % 2 else parts[-1]).tolist()
+        if len(first) < num_envs:
+            halves.recv(got, num_envs - len(first))
+        for f in fields(StepArrays):
+            assert np.array_equal(getattr(expected, f.name), getattr(got, f.name)), f.name
+    state = whole.state_dict()
+    assert all(np.array_equal(state[name], value) for name, value in halves.state_dict().items())
+    action = rng.uniform(-1, 1, (num_envs, 4, 2)).astype(np.float32)
+    whole.step(action, expected)
+    halves.step(action, got)
+    halves.load_state_dict(state)
+    halves.step(action, got)
+    assert np.array_equal(expected.obs, got.obs)
+    halves.close()
+    whole.close()

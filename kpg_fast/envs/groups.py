@@ -1,0 +1,94 @@
+"""One batch in parts that step in turn, so that a policy acts for one part while others step."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kpg_fast.envs.vec_env import Array, StepArrays, VecEnv
+
+
+class Groups:
+    """Equal parts of a batch behind the interface of environments that take turns of their own (`UnevenVecEnv`).
+
+    Args:
+        parts: neighbouring environments each, which step on threads of their own.
+        join: makes the state of the whole batch of those of the parts.
+        cut: the other way round: of a state, the first environment of a part and how many it has.
+    """
+
+    uneven = True
+
+    def __init__(
+        self,
+        parts: Sequence[VecEnv],
+        join: Callable[[list[dict[str, Array]]], dict[str, Array]],
+        cut: Callable[[dict[str, Array], int, int], dict[str, Array]],
+    ) -> None:
+        self.parts, self.join, self.cut = list(parts), join, cut
+        self.each = parts[0].spec.num_envs
+        self.spec = replace(parts[0].spec, num_envs=self.each * len(parts))
+        self._out = [StepArrays.empty(part.spec) for part in parts]
+        self._stepping: deque[int] = deque()
+
+    def reset(self, out: StepArrays) -> None:
+        """See :class:`VecEnv`."""
+        for index, part in enumerate(self.parts):
+            part.reset(out.part(self._envs(index)))
+
+    def step(self, action: Array, out: StepArrays) -> None:
+        """See :class:`VecEnv`."""
+        self.step_async(action, out)
+        self.step_wait()
+
+    def step_async(self, action: Array, out: StepArrays) -> None:
+        """See :class:`VecEnv`."""
+        for index, part in enumerate(self.parts):
+            part.step_async(action[self._envs(index)], out.part(self._envs(index)))
+
+    def step_wait(self) -> None:
+        """See :class:`VecEnv`."""
+        for part in self.parts:
+            part.step_wait()
+
+    def send(self, action: Array, rows: Sequence[int] | NDArray[np.intp]) -> None:
+        """See `UnevenVecEnv`; ``rows`` are those of whole parts."""
+        for index in sorted(set(np.asarray(rows) // self.each)):
+            self.parts[index].step_async(action[self._envs(index)], self._out[index])
+            self._stepping.append(index)
+
+    def recv(self, out: StepArrays, minimum: int = 1) -> NDArray[np.intp]:
+        """See `UnevenVecEnv`; the parts that have stepped longest."""
+        ready: list[NDArray[np.intp]] = []
+        while len(ready) * self.each < minimum:
+            index = self._stepping.popleft()
+            self.parts[index].step_wait()
+            mine = out.part(self._envs(index))
+            for f in fields(StepArrays):
+                getattr(mine, f.name)[...] = getattr(self._out[index], f.name)
+            ready.append(np.arange(self.each) + index * self.each)
+        return np.concatenate(ready)
+
+    def metrics(self) -> dict[str, float]:
+        """Nothing goes wrong here."""
+        return {}
+
+    def state_dict(self) -> dict[str, Array]:
+        """That of the whole batch, had it not been cut."""
+        return self.join([part.state_dict() for part in self.parts])
+
+    def load_state_dict(self, state: dict[str, Array]) -> None:
+        """See :class:`VecEnv`."""
+        for index, part in enumerate(self.parts):
+            part.load_state_dict(self.cut(state, index * self.each, self.each))
+
+    def close(self) -> None:
+        """See :class:`VecEnv`."""
+        for part in self.parts:
+            part.close()
+
+    def _envs(self, index: int) -> slice:
+        """The environments of a part."""
+        return slice(index * self.each, (index + 1) * self.each)
