@@ -6,6 +6,7 @@ and theta^(k) through the network (:mod:`kpg_fast.kernels.lookahead`) and adds i
 levels below K run in bfloat16: they only make the weights M_i.
 """
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -68,7 +69,7 @@ class Levels:
         self.log_prob = torch.stack([surrogate.log_prob for surrogate in surrogates])
         self.measured["surrogate"] = torch.stack([surrogate.stats for surrogate in surrogates])
         if others is not None:
-            self.measured["log_m"] = others
+            self.measured["log_m"] = others.masked_fill(~data.alive[:, :-1] | ~data.valid[..., None], math.nan)
         losses = [surrogate.loss for surrogate in surrogates]
         with nullcontext() if last else self._cheaper():
             return torch.autograd.grad(losses, list(self.leaves.values()), retain_graph=not last)

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,7 +28,7 @@ class Measured:
         self._host: Tensor | None = None
 
     def follow(self, measured: dict[str, Tensor]) -> None:
-        """Add a minibatch's tensors [S], ``surrogate`` [S, 7] and ``log_m`` [S, T, E, N]."""
+        """Add a minibatch's tensors [S], ``surrogate`` [S, 7] and ``log_m`` [S, T, E, N], NaN for rows not counted."""
         self._log_m = measured.pop("log_m", None)
         self.count += 1
         for name, value in measured.items():
@@ -80,9 +79,9 @@ def _variance(x: Tensor, counted: Tensor) -> Tensor:
 
 
 def _quantiles(x: Tensor) -> Tensor:
-    """Those of each row of [S, M], [S, 5], as torch.quantile interpolates, which would wait for the result."""
-    ranks = np.array(_M_QUANTILES, np.float32) * np.float32(x.shape[1] - 1)
-    ordered = x.float().sort(1).values
-    places = zip(np.floor(ranks), np.ceil(ranks), ranks - np.floor(ranks), strict=True)
-    found = [torch.lerp(ordered[:, int(low)], ordered[:, int(high)], float(part)) for low, high, part in places]
-    return torch.stack(found, 1)
+    """Those of the numbers in each row of [S, M] that are not NaN, [S, 5]; torch.nanquantile would wait for a result."""
+    ordered = x.float().sort(1).values  # NaN last
+    counted = (~x.isnan()).sum(1, keepdim=True)
+    ranks = torch.stack([q * (counted[:, 0] - 1).clamp_min(0).float() for q in _M_QUANTILES], 1)
+    low, high = ordered.gather(1, ranks.floor().long()), ordered.gather(1, ranks.ceil().long())
+    return torch.lerp(low, high, ranks - ranks.floor())

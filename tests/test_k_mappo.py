@@ -8,6 +8,7 @@ import torch
 
 from kpg_fast.config import Config
 from kpg_fast.errors import UsageError
+from kpg_fast.k_mappo_metrics import _quantiles
 from kpg_fast.k_mappo_trainer import KMappoTrainer
 from kpg_fast.rollout import map_tensors
 from kpg_fast.store.drift import DriftError
@@ -253,3 +254,24 @@ def test_evaluation_leaves_the_run_alone():
     one.update()
     two.update()
     assert torch.equal(one.actor.learner.store.slot("theta"), two.actor.learner.store.slot("theta"))
+
+
+def test_quantiles_of_m_are_of_the_living():
+    """An agent that is dead has the others' ratios beside it, which weigh nothing."""
+    x = torch.randn(3, 101, generator=torch.Generator().manual_seed(0))
+    x[1, ::3], x[2] = math.nan, math.nan
+    expected = torch.nanquantile(x, torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95]), 1).T
+    torch.testing.assert_close(_quantiles(x), expected, equal_nan=True)
+    trainer = trainer_for("smax/2s3z", dtype=torch.float32, levels=2, num_steps=60, num_envs=4, total_steps=240 * 9)
+    seen, update = [], trainer.algorithm.update
+
+    def watched(batch):
+        measured = update(batch)
+        seen.append((batch.data.alive[:, :-1], measured["log_m"]))
+        return measured
+
+    trainer.algorithm.update = watched
+    trainer.update()
+    for alive, log_m in seen:
+        assert not alive.all()
+        assert torch.equal(log_m.isnan(), ~alive)

@@ -37,13 +37,13 @@ def on_cpu(name, num_envs, seeds, card, **options):
     return env
 
 
-def trainer_for(place, seeds=None, graphs=False, **values):
-    config = Config.make("k-mappo", "smax/3m", **(SMALL | {"levels": 2} | values))
+def trainer_for(place, seeds=None, graphs=False, env="smax/3m", **values):
+    config = Config.make("k-mappo", env, **(SMALL | {"levels": 2} | values))
     on_card = place.device.type == "cuda"
     trainer = KMappoTrainer(
         config,
         seeds=seeds,
-        place=Place(place.device, place.queued, graphs),
+        place=Place(place.device, place.queued, graphs, hosted=place.queued and not env.startswith("smax/")),
         capture=cuda_graph if on_card else replaying.capture,
     )
     if graphs and not on_card:
@@ -100,6 +100,23 @@ def test_learns_as_on_the_cpu(device, place, monkeypatch, values):
         torch.testing.assert_close(on_card[1][0][name], tensor, rtol=1e-3, atol=2e-5, msg=name)
     for name, value in plain[0][0].items():
         assert float(on_card[0][0][name]) == pytest.approx(float(value), rel=1e-3, abs=1e-4, nan_ok=True), name
+
+
+HOSTED = [
+    {"env": "mamujoco/HalfCheetah-2x3", "env_options": ("max_episode_steps=3",)},
+    {"env": "mamujoco/Humanoid-9|8", "shared_actor": False, "recurrent": True, "chunk_length": 5, "levels": 3},
+]
+
+
+@pytest.mark.parametrize("values", HOSTED, ids=["shared", "separate"])
+def test_environments_on_the_host_train_as_on_the_cpu_with_graphs_or_without(place, values):
+    pytest.importorskip("mujoco", reason="pip install mujoco-core gymnasium")
+    eager = after(trainer_for(place, **values), 4)
+    assert_same(eager, after(trainer_for(place, graphs=True, **values), 4))
+    plain = after(trainer_for(CPU, **values), 1)
+    for name, tensor in after(trainer_for(place, **values), 1)[1][0].items():
+        if "theta" in name or "rollout" in name:
+            torch.testing.assert_close(plain[1][0][name], tensor, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_a_run_goes_from_the_cpu_to_a_card_and_back(place):

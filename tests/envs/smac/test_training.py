@@ -19,6 +19,7 @@ from kpg_fast.envs.smac import make_env
 from kpg_fast.errors import EnvironmentFailure
 from kpg_fast.k_mappo_trainer import KMappoTrainer
 from kpg_fast.off_policy.trainer import OffPolicyTrainer
+from kpg_fast.place import CPU, Place
 from kpg_fast.rollout import play
 from kpg_fast.runs import metrics
 from kpg_fast.runs.run import resume, train
@@ -159,6 +160,17 @@ def test_whoever_is_ready_goes_on_and_the_same_data_comes_out(game):
             torch.testing.assert_close(value, found[1][name], rtol=0, atol=1e-9, msg=name)
         else:
             assert torch.equal(value, found[1][name]), name
+
+
+def test_games_beside_a_learner_elsewhere_give_the_same_run(game):
+    found = []
+    for place in (CPU, Place(torch.device("cpu"), hosted=True)):
+        with closing(KMappoTrainer(config(), place=place)) as trainer:
+            lines = [trainer.update() for _ in range(2)]
+            found.append((weights(trainer), [line.get("return_mean") for line in lines]))
+    assert repr(found[0][1]) == repr(found[1][1])
+    for name, value in found[0][0].items():
+        torch.testing.assert_close(value, found[1][0][name], rtol=0, atol=1e-6, msg=name)
 
 
 def test_recurrent_k_facmac_learns_from_whole_episodes_without_the_lost_one(game):
