@@ -79,7 +79,7 @@ def _variance(x: Tensor, counted: Tensor) -> Tensor:
 
 
 def _quantiles(x: Tensor) -> Tensor:
-    """Those of the numbers in each row of [S, M] that are not NaN, [S, 5]; torch.nanquantile would wait for a result."""
+    """Those of the numbers that are not NaN in each row of [S, M], [S, 5]; torch.nanquantile would wait for them."""
     ordered = x.float().sort(1).values  # NaN last
     counted = (~x.isnan()).sum(1, keepdim=True)
     ranks = torch.stack([q * (counted[:, 0] - 1).clamp_min(0).float() for q in _M_QUANTILES], 1)
