@@ -4,7 +4,7 @@
     H         = sum over d of log sigma_d + (1 + log(2 pi)) / 2
 
 over the actuators d that move anything; padded ones count for nothing. Moments [..., 2A] are mu and behind it
-log sigma. All but the noise is plain torch: next to the products of the networks, these few numbers cost nothing.
+log sigma. All but the noise is plain torch: on HalfCheetah-2x3 a tenth of an update, two thirds of which are products.
 """
 
 import torch
