@@ -160,6 +160,20 @@ def test_greedy_actions_are_the_means():
     torch.testing.assert_close(log_prob, torch.full((3, 2), -1.5 * math.log(2 * math.pi)))  # deviations of e^0
 
 
+@pytest.mark.parametrize("levels", [1, 2])
+def test_agents_learn_to_meet(levels):
+    values = {"num_envs": 64, "hidden": 16, "lr": 0.01, "total_steps": 64 * 8 * 40, "max_grad_norm": 1.0}
+    own = {"levels": levels, "recurrent": False, "shared_actor": False, "initial_std": 0.5}
+    trainer = trainer_for("toy/meetup", dtype=torch.float32, **values, **own)
+    trainer.actor.theta["out.b"].copy_(torch.tensor([[0.8, -0.8], [-0.8, 0.8]])[: trainer.actor.num_agents])
+    before = trainer.evaluate(16)["eval/return_mean"]
+    for _ in range(40):
+        metrics = trainer.update()
+    after = trainer.evaluate(16)["eval/return_mean"]
+    assert after > before / 20, (before, after)
+    assert metrics["return_mean"] > before / 5
+
+
 def test_levels_make_a_difference():
     one, two = trainer_for(levels=1), trainer_for(levels=2)
     one.update()
