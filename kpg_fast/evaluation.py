@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from kpg_fast.config import Config
-from kpg_fast.envs import UnevenVecEnv, VecEnv, make
+from kpg_fast.envs import Groups, UnevenVecEnv, VecEnv, make
 from kpg_fast.rollout import Policy, play
 
 _SEED = 1_000_003  # added to a run's seed: its evaluation plays other episodes than its training
@@ -13,12 +13,13 @@ _ENVS = 128
 class Evaluation:
     """Plays the evaluations of a run.
 
-    Environments are built anew each time and so play the same episodes. Games that take long to start (those that can
-    be uneven) are no more than are trained on, and kept from one evaluation to the next.
+    Environments are built anew each time and so play the same episodes. Games that take long to start (those that take
+    turns by themselves) are no more than are trained on, and kept from one evaluation to the next.
     """
 
     def __init__(self, config: Config, training: VecEnv) -> None:
-        self.config, self.kept = config, isinstance(training, UnevenVecEnv)
+        self.config = config
+        self.kept = isinstance(training, UnevenVecEnv) and not isinstance(training, Groups)
         self.most = training.spec.num_envs if self.kept else _ENVS
         self.env: VecEnv | None = None
 

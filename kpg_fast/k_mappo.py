@@ -8,6 +8,7 @@ L_i     = -mean[min(R_i A, clip(R_i, 1 - eps, 1 + eps) A)] - c_ent * entropy
 import torch
 from torch import Tensor
 
+from kpg_fast.action_distribution import Gaussian
 from kpg_fast.config import Config
 from kpg_fast.graphs import Beside
 from kpg_fast.k_mappo_levels import Levels
@@ -56,9 +57,13 @@ class KMappo:
         return by_seed(advantage, seeds), by_seed(returns, seeds)
 
     def mask(self, rollout: Rollout) -> Tensor:
-        """Rows [S, T, E, N] that count in the actors' losses; ``rollout`` is by seed."""
+        """Rows [S, T, E, N] that count in the actors' losses; ``rollout`` is by seed.
+
+        The dead may count where they can do one thing only, which has no gradient; what a Gaussian draws for them has.
+        """
         alive = rollout.alive[:, :-1]
-        return (alive if self.config.k_mappo.mask_dead else torch.ones_like(alive)) & rollout.valid[..., None]
+        masked = self.config.k_mappo.mask_dead or isinstance(self.actor.distribution, Gaussian)
+        return (alive if masked else torch.ones_like(alive)) & rollout.valid[..., None]
 
     def value_mask(self, rollout: Rollout) -> Tensor:
         """Rows [S, T, E, N] that count in the critic's loss: a critic that is told who is dead learns of them, too."""

@@ -151,8 +151,10 @@ PRESETS: dict[str, KMappo] = {
     ),
     # MAPPO on MAMuJoCo in HARL (Zhong et al., arXiv 2304.09870), github.com/PKU-MARL/HARL (commit d539bad):
     # tuned_configs/mamujoco/Ant-v2-4x2/mappo/config.json, with which the other tasks agree where _MAMUJOCO_TASKS says
-    # nothing else. initial_std is its std_y_coef * sigmoid(log_std / std_x_coef) at the start, 0.5 * sigmoid(1); its
-    # observations name the agent. input_norm is ours, for its normalised observation vectors and layer norms; so are
+    # nothing else. HARL's agents see the whole state (--env-options observation=harl, and then --no-agent-id: it names
+    # the agent itself), ours their own joints and their neighbours'; its critic has one value a state, ours one an
+    # agent. initial_std is its std_y_coef * sigmoid(log_std / std_x_coef) at the start, 0.5 * sigmoid(1).
+    # input_norm is ours, for its normalised observation vectors and layer norms; so are
     # two hidden layers for its three, and a squared value loss for Huber's with delta 10.
     "mamujoco": KMappo(
         lr=0.0005,
@@ -172,7 +174,7 @@ PRESETS: dict[str, KMappo] = {
     ),
 }
 
-# Environment steps of a run and of the time between two evaluations (eval_interval rollouts), and episodes of those.
+# Environment steps of a run and of the time between two evaluations (25 rollouts of 4,000), and episodes of those.
 MAMUJOCO_RUN = {"total_steps": 10_000_000, "eval_every": 100_000, "eval_every_episodes": 40, "eval_episodes": 40}
 
 # What HARL's files have otherwise for single tasks.

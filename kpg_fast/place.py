@@ -102,8 +102,6 @@ class Staged:
     def send(self, arrays: Mapping[str, NDArray[Any]], rows: NDArray[np.intp]) -> dict[str, Tensor]:
         """Queue the copy of ``rows`` of every array; the arrays may be changed at once."""
         chosen = {name: torch.from_numpy(array)[rows] for name, array in arrays.items()}
-        if self.device.type == "cpu":
-            return chosen
         self._turn = 1 - self._turn
         memory, copied = self._buffers[self._turn], self._copied[self._turn]
         copied.wait()
@@ -112,8 +110,9 @@ class Staged:
             if name not in memory:
                 memory[name] = pinned(arrays[name].shape, part.dtype)
             staged = memory[name][: len(part)].copy_(part)
-            sent[name] = staged.to(self.device, non_blocking=True)
-        copied.mark()
+            sent[name] = staged.to(self.device, non_blocking=True, copy=True)
+        if self.device.type == "cuda":
+            copied.mark()
         return sent
 
 

@@ -232,14 +232,15 @@ class Critic:
     def _cut_values(self, rollout: Rollout, values: Tensor, hidden: Tensor) -> Tensor:
         """Values [S, T, E, N] of the last states where episodes were truncated."""
         last = torch.zeros_like(values)  # with a step more, for those that were not
+        cut = rollout.truncated & rollout.valid  # a void episode is cut whenever something fails
         if self.cuts is None:
-            for index, truncated in enumerate(rollout.truncated):
+            for index, truncated in enumerate(cut):
                 t, e = truncated.nonzero(as_tuple=True)
                 if len(t):
                     seed = torch.full_like(t, index)
                     last[seed, t, e] = self._values_at(rollout, hidden, slice(index, index + 1), seed, t, e)
         else:
-            t = cut_steps(rollout.truncated, self.cuts)
+            t = cut_steps(cut, self.cuts)
             seeds, envs = (torch.arange(size, device=t.device) for size in (len(t), t.shape[2]))
             seed, e = seeds[:, None, None].expand_as(t), envs.expand_as(t)
             last[seed, t, e] = self._values_at(rollout, hidden, slice(None), seed, t, e).view(*t.shape, -1)

@@ -211,7 +211,11 @@ class Rollout:
         """Write what the environments ``ready`` reported to their step ``taken``."""
         device, names = self.reward.device, (*_SEEN[:-1], *_OUTCOME, "last_state")
         at, rows = (torch.from_numpy(x).to(device) for x in (taken, ready))
-        reported = (self.staged or Staged(device)).send({name: getattr(out, name) for name in names}, ready)
+        arrays = {name: getattr(out, name) for name in names}
+        if self.staged is None:
+            reported = {name: torch.from_numpy(array)[ready] for name, array in arrays.items()}
+        else:
+            reported = self.staged.send(arrays, ready)
         for name, value in reported.items():
             getattr(self, name)[at + 1 if name in _SEEN else at, rows] = value
         self.reset[at + 1, rows] = self.terminated[at, rows] | self.truncated[at, rows]

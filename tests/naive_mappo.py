@@ -142,7 +142,8 @@ class NaiveMappo:
         return torch.minimum(ratio * advantage, ratio.clamp(1 - eps, 1 + eps) * advantage)
 
     def update_minibatch(self, data, hidden, critic_hidden, value_old, advantage, returns) -> None:
-        mask = data.valid[..., None] & (data.alive[:-1] if self.s.mask_dead else torch.ones_like(data.alive[:-1]))
+        counted = data.alive[:-1] if self.s.mask_dead or self.moving is not None else torch.ones_like(data.alive[:-1])
+        mask = data.valid[..., None] & counted
         count = mask.sum()
         mean = advantage[mask].mean()
         advantage = (advantage - mean) / (advantage[mask].std(correction=0) + 1e-8)

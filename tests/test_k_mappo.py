@@ -120,6 +120,7 @@ CONTINUOUS = {"input_norm": True, "initial_std": 0.4, "ent_coef": 0.01, "lr": 0.
         {"agent_id": True, "value_norm": True, "num_epochs": 2, "chunk_length": 4},
         {"clip_mode": "double", "clip_eps_others": 0.05, "level1_others": "current"},
         {"clip_mode": "own", "optimizer": "rmsprop", "shared_actor": False},
+        {"preset": "jaxmarl", "recurrent": True, "num_steps": 40, "num_envs": 2, "total_steps": 80_000},
     ],
     ids=str,
 )

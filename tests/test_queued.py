@@ -73,6 +73,7 @@ def iterate(monkeypatch, seeds=(0,), **values):
         {"recurrent": False, "agent_id": True, "level1_others": "current", "env_options": ("max_steps=2",)},
         {"precision": "mixed-lookahead", "chunk_length": 3, "value_norm": True, "death_mask": True, "mask_dead": True},
         {"precision": "bf16", "lookahead_share": 0.5, "lookahead_window": 3, "optimizer": "rmsprop"},
+        {"env_options": ("action_type=continuous",), "input_norm": True, "precision": "mixed-lookahead"},
     ],
     ids=str,
 )

@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 
+from kpg_fast.envs.groups import Groups
 from kpg_fast.envs.side_by_side import SideBySide
 from kpg_fast.envs.vec_env import EnvSpec, StepArrays, UnevenVecEnv, VecEnv
 from kpg_fast.errors import UsageError, unknown_name
 
 __all__ = [
     "EnvSpec",
+    "Groups",
     "SideBySide",
     "StepArrays",
     "UnevenVecEnv",

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kpg_fast.envs.vec_env import Array, StepArrays, VecEnv
+from kpg_fast.errors import UsageError
 
 
 class Groups:
@@ -72,7 +73,7 @@ class Groups:
         return np.concatenate(ready)
 
     def metrics(self) -> dict[str, float]:
-        """Nothing goes wrong here."""
+        """Nothing that the parts do not report themselves."""
         return {}
 
     def state_dict(self) -> dict[str, Array]:
@@ -81,6 +82,12 @@ class Groups:
 
     def load_state_dict(self, state: dict[str, Array]) -> None:
         """See :class:`VecEnv`."""
+        mine = {name: np.shape(value) for name, value in self.state_dict().items()}
+        if state.keys() != mine.keys():
+            raise UsageError(f"not a state of {self.spec.name}: it has {sorted(state)}, not {sorted(mine)}")
+        for name, shape in mine.items():
+            if np.shape(state[name]) != shape:
+                raise UsageError(f"{name} of {self.spec.name} has shape {shape}, not {np.shape(state[name])}")
         for index, part in enumerate(self.parts):
             part.load_state_dict(self.cut(state, index * self.each, self.each))
 

@@ -8,6 +8,7 @@ from torch.distributions import Normal
 from kpg_fast.errors import UsageError
 from kpg_fast.kernels import gaussian_policy
 from kpg_fast.kernels.gaussian_policy import ref
+from kpg_fast.kernels.k_level_surrogate import CLIP_MODES, surrogate_of_log_prob
 
 N, A = 3, 5
 
@@ -118,3 +119,16 @@ def test_what_does_not_fit_is_refused(case):
     seed, row, step = counters(4)
     with pytest.raises(UsageError, match="step"):
         gaussian_policy.standard_normal(seed, row, step[1:], 0, 3)
+
+
+def test_a_ratio_too_large_for_its_exponential_has_no_slope():
+    """Where the clip holds, or a row does not count, nothing of the ratio may get into the gradient."""
+    log_prob = torch.tensor([[[90.0, 200.0, -0.1, 300.0]]], requires_grad=True)
+    zero, mask = torch.zeros(1, 1, 4), torch.tensor([[[True, True, True, False]]])
+    for mode in CLIP_MODES:
+        advantage, log_m = torch.tensor([[[1.0, 1.0, 1.0, -1.0]]]), torch.full((1, 1, 4), 0.05)
+        loss = surrogate_of_log_prob(log_prob, zero, zero, advantage, mask, log_m, clip_eps=0.2, clip_mode=mode).loss
+        (slope,) = torch.autograd.grad(loss, log_prob)
+        assert torch.isfinite(loss)
+        assert (slope[0, 0, [0, 1, 3]] == 0).all(), mode
+        assert slope[0, 0, 2] < 0

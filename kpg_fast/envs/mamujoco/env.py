@@ -201,7 +201,8 @@ class MamujocoEnv:
         if not kernels.write_controls(action, self._actuators, self._physics.ctrl):
             env, agent, place = np.argwhere(~np.isfinite(action) & (self._actuators >= 0))[0]
             value = action[env, agent, place]
-            raise UsageError(f"action {place} of agent {agent} in environment {env} is {value}; it must be finite")
+            number = int(self._stream[1]) + env
+            raise UsageError(f"action {place} of agent {agent} in environment {number} is {value}; it must be finite")
 
     def _advance(self, out: StepArrays) -> None:
         self._faulty[:] = False

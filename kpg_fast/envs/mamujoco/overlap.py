@@ -37,7 +37,8 @@ def make_groups(name: str, num_envs: int, seed: int = 0, groups: int = 2, **opti
 
 def in_groups(name: str, num_envs: int, seed: int = 0, **options: Any) -> Groups:
     """One batch whose halves take turns, or one group where ``num_envs`` is odd; arguments as of `make_groups`."""
-    parts = make_groups(name, num_envs, seed, 1 + (num_envs % 2 == 0), **options)
+    groups = 2 if num_envs > 0 and num_envs % 2 == 0 else 1
+    parts = make_groups(name, num_envs, seed, groups, **options)
     return Groups(parts, _joined, _cut)
 
 

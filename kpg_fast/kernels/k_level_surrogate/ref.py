@@ -49,15 +49,20 @@ def surrogate(
     log_rho = log_prob - log_prob_old
     log_m = torch.zeros_like(log_rho) if log_m is None else log_m.detach()
     low, high = 1 - clip_eps, 1 + clip_eps
-    m = log_m.exp()
+    m, weight = log_m.exp(), mask.to(log_prob.dtype)
+    log_ratio, factor, scale = log_rho, torch.ones_like(m), advantage
     if clip_mode == "own":
-        ratio, scale = log_rho.exp(), m * advantage
+        scale = m * advantage
     elif clip_mode == "double":
-        ratio, scale = log_rho.exp() * m.clamp(1 - others_clip_eps, 1 + others_clip_eps), advantage
+        factor = m.clamp(1 - others_clip_eps, 1 + others_clip_eps)
     else:
-        ratio, scale = (log_rho + log_m).exp(), advantage
-    objective = torch.minimum(ratio * scale, ratio.clamp(low, high) * scale)
-    weight = mask.to(log_prob.dtype)
+        log_ratio = log_rho + log_m
+    ratio = log_ratio.detach().exp() * factor
+    bounded = ratio.clamp(low, high) * scale
+    closed = ratio * scale > bounded
+    # what has no slope is not differentiated: it may be too large for its exponential
+    open_ratio = log_ratio.masked_fill(closed | (weight == 0), 0).exp() * factor
+    objective = torch.where(closed, bounded, open_ratio * scale)
     total = weight.sum().clamp_min(torch.finfo(log_prob.dtype).tiny)
 
     def mean(a: Tensor) -> Tensor:
@@ -65,7 +70,7 @@ def surrogate(
 
     policy_loss, mean_entropy = -mean(objective), mean(entropy)
     loss = policy_loss - ent_coef * mean_entropy
-    clipped = (ratio * scale > ratio.clamp(low, high) * scale).to(log_prob.dtype)
+    clipped = closed.to(log_prob.dtype)
     approx_kl = mean(log_rho.exp() - 1 - log_rho)
     stats = [policy_loss, mean_entropy, mean(clipped), approx_kl, mean(ratio), mean(m), weight.sum()]
     return loss, log_prob.detach(), torch.stack(stats).detach()

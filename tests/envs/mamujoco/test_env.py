@@ -283,5 +283,12 @@ def test_halves_that_take_turns_are_the_whole_batch(num_envs):
     halves.load_state_dict(state)
     halves.step(action, got)
     assert np.array_equal(expected.obs, got.obs)
+    with pytest.raises(UsageError, match="not a state of mamujoco/Ant-4x2"):
+        halves.load_state_dict({})
+    with pytest.raises(UsageError, match="rows of mamujoco/Ant-4x2 has shape"):
+        halves.load_state_dict(state | {"rows": state["rows"][1:]})
+    action[-1, 2, 0] = np.nan
+    with pytest.raises(UsageError, match=f"agent 2 in environment {num_envs - 1} is nan"):
+        halves.step(action, got)
     halves.close()
     whole.close()

@@ -43,6 +43,9 @@ class Random:
         drawn = torch.multinomial(avail_actions.float().view(-1, a), 1).view(e, n).int()
         return drawn, torch.zeros(e, n)
 
+    def for_env(self, action):
+        return action
+
 
 @pytest.mark.slow
 def test_k_mappo_doubles_the_random_return_though_a_game_is_killed_and_one_hangs(game, tmp_path):
