@@ -110,3 +110,10 @@ def test_curves_meet_on_the_stretch_they_share() -> None:
     np.testing.assert_allclose(values[1], 2 * grid)
     same, _ = on_one_grid([one, one])
     np.testing.assert_array_equal(same, one[0])
+
+
+def test_no_win_rate_where_nobody_wins(tmp_path: Path) -> None:
+    made_run(tmp_path / "run", env="mamujoco/HalfCheetah-2x3", preset="jaxmarl")
+    _, svg = draw(find_runs([tmp_path / "run"]), tmp_path / "plot")
+    assert "return" in svg.read_text()
+    assert "win rate" not in svg.read_text()
