@@ -2,16 +2,17 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kpg_fast.envs.parts import Parts
 from kpg_fast.envs.vec_env import Array, StepArrays, VecEnv
 from kpg_fast.errors import UsageError
 
 
-class Groups:
+class Groups(Parts):
     """Equal parts of a batch behind the interface of environments that take turns of their own (`UnevenVecEnv`).
 
     Args:
@@ -28,36 +29,15 @@ class Groups:
         join: Callable[[list[dict[str, Array]]], dict[str, Array]],
         cut: Callable[[dict[str, Array], int, int], dict[str, Array]],
     ) -> None:
-        self.parts, self.join, self.cut = list(parts), join, cut
-        self.each = parts[0].spec.num_envs
-        self.spec = replace(parts[0].spec, num_envs=self.each * len(parts))
+        super().__init__(parts)
+        self.join, self.cut = join, cut
         self._out = [StepArrays.empty(part.spec) for part in parts]
         self._stepping: deque[int] = deque()
-
-    def reset(self, out: StepArrays) -> None:
-        """See :class:`VecEnv`."""
-        for index, part in enumerate(self.parts):
-            part.reset(out.part(self._envs(index)))
-
-    def step(self, action: Array, out: StepArrays) -> None:
-        """See :class:`VecEnv`."""
-        self.step_async(action, out)
-        self.step_wait()
-
-    def step_async(self, action: Array, out: StepArrays) -> None:
-        """See :class:`VecEnv`."""
-        for index, part in enumerate(self.parts):
-            part.step_async(action[self._envs(index)], out.part(self._envs(index)))
-
-    def step_wait(self) -> None:
-        """See :class:`VecEnv`."""
-        for part in self.parts:
-            part.step_wait()
 
     def send(self, action: Array, rows: Sequence[int] | NDArray[np.intp]) -> None:
         """See `UnevenVecEnv`; ``rows`` are those of whole parts."""
         for index in sorted(set(np.asarray(rows) // self.each)):
-            self.parts[index].step_async(action[self._envs(index)], self._out[index])
+            self.parts[index].step_async(action[self.envs_of(index)], self._out[index])
             self._stepping.append(index)
 
     def recv(self, out: StepArrays, minimum: int = 1) -> NDArray[np.intp]:
@@ -66,7 +46,7 @@ class Groups:
         while len(ready) * self.each < minimum:
             index = self._stepping.popleft()
             self.parts[index].step_wait()
-            mine = out.part(self._envs(index))
+            mine = out.part(self.envs_of(index))
             for f in fields(StepArrays):
                 getattr(mine, f.name)[...] = getattr(self._out[index], f.name)
             ready.append(np.arange(self.each) + index * self.each)
@@ -90,12 +70,3 @@ class Groups:
                 raise UsageError(f"{name} of {self.spec.name} has shape {shape}, not {np.shape(state[name])}")
         for index, part in enumerate(self.parts):
             part.load_state_dict(self.cut(state, index * self.each, self.each))
-
-    def close(self) -> None:
-        """See :class:`VecEnv`."""
-        for part in self.parts:
-            part.close()
-
-    def _envs(self, index: int) -> slice:
-        """The environments of a part."""
-        return slice(index * self.each, (index + 1) * self.each)

@@ -1,45 +1,11 @@
 """Several batches of one environment as one: their arrays lie side by side, and each plays as if it were alone."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
-
-from kpg_fast.envs.vec_env import Array, StepArrays, VecEnv
+from kpg_fast.envs.parts import Parts
+from kpg_fast.envs.vec_env import Array
 
 
-class SideBySide:
+class SideBySide(Parts):
     """Batches of the same environment, size and options, e.g. under different seeds."""
-
-    def __init__(self, parts: Sequence[VecEnv]) -> None:
-        self.parts: list[Any] = list(parts)
-        """Each with its own ``state_dict``, ``load_state_dict`` and ``close``."""
-        self.each = parts[0].spec.num_envs
-        self.spec = replace(parts[0].spec, num_envs=self.each * len(parts))
-
-    def envs_of(self, index: int) -> slice:
-        """The environments of a part."""
-        return slice(index * self.each, (index + 1) * self.each)
-
-    def reset(self, out: StepArrays) -> None:
-        """See :class:`VecEnv`."""
-        for index, part in enumerate(self.parts):
-            part.reset(out.part(self.envs_of(index)))
-
-    def step(self, action: Array, out: StepArrays) -> None:
-        """See :class:`VecEnv`."""
-        self.step_async(action, out)
-        self.step_wait()
-
-    def step_async(self, action: Array, out: StepArrays) -> None:
-        """See :class:`VecEnv`."""
-        for index, part in enumerate(self.parts):
-            envs = self.envs_of(index)
-            part.step_async(action[envs], out.part(envs))
-
-    def step_wait(self) -> None:
-        """See :class:`VecEnv`."""
-        for part in self.parts:
-            part.step_wait()
 
     def state_dict(self) -> dict[str, Array]:
         """See :class:`VecEnv`; the names of a part's begin with its number."""
@@ -50,8 +16,3 @@ class SideBySide:
         for index, part in enumerate(self.parts):
             start = f"{index}/"
             part.load_state_dict({name.removeprefix(start): x for name, x in state.items() if name.startswith(start)})
-
-    def close(self) -> None:
-        """See :class:`VecEnv`."""
-        for part in self.parts:
-            part.close()
