@@ -41,7 +41,7 @@ def advantages() -> None:
 
 def values() -> None:
     rows = make(T, E, N)
-    value_loss.value_loss(rows, rows, rows, make(T, E, N, dtype=FLAG), 0.2)
+    value_loss.value_loss(rows, rows, rows, make(T, E, N, dtype=FLAG), None, make(1))
 
 
 def step(optimizer: str, states: int) -> None:
@@ -64,7 +64,8 @@ def losses(actions: int) -> None:
     rows, flags = make(T, E, N), make(T, E, N, dtype=FLAG)
     avail = make(T, E, N, actions, dtype=FLAG)
     surrogate.k_level_surrogate(
-        make(T, E, N, actions), avail, make(T, E, N, dtype=INT), rows, rows, flags, rows, 0.2, 0.01, "product", 0.2
+        make(T, E, N, actions), avail, make(T, E, N, dtype=INT), rows, rows, flags, rows, 0.2, 0.01, "product", 0.2,
+        make(2),
     )  # fmt: skip
     surrogate.others_log_ratio(rows, rows, flags)
 

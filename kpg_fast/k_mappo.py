@@ -28,6 +28,7 @@ class KMappo:
     def __init__(self, config: Config, actor: Actor, critic: Critic, watch: Stopwatch | None = None) -> None:
         self.config, self.actor, self.critic, self.watch = config, actor, critic, watch or Stopwatch()
         self.beside = Beside(actor.theta["out.b"].device)
+        self.clips: Tensor | None = None  # [2] on a card, read in place of the configuration's at every replay
 
     @torch.no_grad()
     def advantages(self, rollout: Rollout, values: Tensor, last_values: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,7 +74,7 @@ class KMappo:
 
     def update_actor(self, batch: Minibatch) -> dict[str, Tensor]:
         """One K-level step of the actors; returns what it measured, as tensors [S, ...]."""
-        levels, learner = Levels(self.config, self.actor, batch, self.watch), self.actor.learner
+        levels, learner = Levels(self.config, self.actor, batch, self.watch, self.clips), self.actor.learner
         others = levels.level_one_others()
         theta_k = k_level_update(
             "theta", self.config.levels, others, levels.policy_gradient, levels.step, levels.anticipate
@@ -92,7 +93,8 @@ class KMappo:
         alive = data.alive[:, :-1]
         values, _ = self.critic.values(leaves, data.state[:, :-1], batch.critic_hidden, data.reset[:, :-1], alive)
         rows = zip(values.unbind(), batch.value, returns, batch.value_mask, strict=True)
-        losses = [value_loss(*each, clip_eps=s.clip_eps) for each in rows]
+        clip = None if self.clips is None else self.clips[0]
+        losses = [value_loss(*each, clip_eps=s.clip_eps, clip=clip) for each in rows]
         grads = torch.autograd.grad([s.vf_coef * loss for loss in losses], list(leaves.values()))
         learner.commit(learner.step(grads, 1))
         self.watch.lap("critic")

@@ -26,10 +26,12 @@ from kpg_fast.stopwatch import Stopwatch
 class Levels:
     """The levels of one minibatch; ``measured`` collects tensors [S, ...] by the names of metrics."""
 
-    def __init__(self, config: Config, actor: Actor, batch: Minibatch, watch: Stopwatch) -> None:
+    def __init__(
+        self, config: Config, actor: Actor, batch: Minibatch, watch: Stopwatch, clips: Tensor | None = None
+    ) -> None:
         self.config, self.s, self.actor, self.batch, self.watch = config, config.k_mappo, actor, batch, watch
         self.policy = actor.distribution
-        self.level = 1
+        self.clips, self.level = clips, 1
         self.measured: dict[str, Tensor] = {}
         carried = config.precision != "fp32" and config.levels > 1 and actor.learner.dtype == torch.float32
         self.trace: Trace | None = {} if carried else None
@@ -63,6 +65,7 @@ class Levels:
                 ent_coef=s.ent_coef,
                 clip_mode=s.clip_mode,
                 others_clip_eps=s.clip_eps_others,
+                clips=self.clips,
             )
             for seed, outputs in enumerate(self.outputs.unbind())
         ]

@@ -1,5 +1,6 @@
-"""What the host decides of an iteration of K-MAPPO: its number, the minibatches, the learning rate. Read from tensors,
-so that a captured iteration takes new ones at every replay.
+"""What the host decides of an iteration of K-MAPPO: its number, the minibatches, the learning rate, the clip ranges.
+
+Read from tensors, so that a captured iteration takes new ones at every replay.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,8 @@ class Schedule:
         s = config.k_mappo
         self.s, self.queued, self.num_updates = s, place.queued, config.num_updates
         self.lr = s.lr
+        self.clip_ranges = (s.clip_eps, s.clip_eps_others)
+        self._clips = Sent((2,), torch.float32, place.device)
         self._steps = Sent((), torch.int64, place.device)
         self._samples = Sent((s.num_epochs, seeds, s.num_samples), torch.int64, place.device)
         self._rates = Sent((s.num_epochs * s.num_minibatches, 2), torch.float32, place.device)
@@ -27,6 +30,11 @@ class Schedule:
     def steps(self) -> Tensor:
         """Steps [] that every environment has taken before the iteration."""
         return self._steps.device
+
+    @property
+    def clips(self) -> Tensor | None:
+        """The policy's and the others' clip range [2] where the device is to read them."""
+        return self._clips.device if self.queued else None
 
     def begin(self, updates: int) -> None:
         """Set what follows from the number of updates before this one."""
@@ -41,6 +49,8 @@ class Schedule:
             rates = [step_sizes(s.optimizer, self.lr, BETAS, updates * each + step) for step in range(1, each + 1)]
             self._rates.host.copy_(torch.tensor(rates))
             self._rates.send()
+            self._clips.host.copy_(torch.tensor(self.clip_ranges))
+            self._clips.send()
 
     def shuffle(self, generators: Sequence[torch.Generator]) -> None:
         """Draw the minibatches, every seed its own."""

@@ -186,6 +186,7 @@ class KMappoTrainer:
 
     def _learn_once(self) -> tuple[Measured, Tensor]:
         whole, measured = self.whole_batch(), Measured(self.config.levels)
+        self.algorithm.clips = self.schedule.clips
         for samples, rates in self.schedule.minibatches():
             self.actor.learner.rates = self.critic.learner.rates = rates
             measured.follow(self.algorithm.update(whole.select(samples, self.dtype)))

@@ -8,6 +8,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language import core
 
 # Triton's interpreter (3.6 and 3.9) truncates to bfloat16 and multiplies its bits as if they were integers. There
 # factors are rounded by ``_to_bfloat16`` and multiplied in float32: what a tensor core does.
@@ -20,7 +21,7 @@ Number = float | Tensor
 @triton.jit
 def number(value):
     """The value itself, or what it points to."""
-    value = tl.core.to_tensor(value)
+    value = core.to_tensor(value)  # by this name: the interpreter replaces what it finds among the globals
     if value.dtype.is_ptr():
         return tl.load(value)
     else:

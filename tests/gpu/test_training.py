@@ -27,8 +27,16 @@ def place(device, monkeypatch):
     if device.type == "cpu":
         level_step = import_module("kpg_fast.kernels.level_step.gpu")  # the CPU's reads no rates from memory
         monkeypatch.setattr("kpg_fast.kernels.level_step.cpu", level_step)
+        for op in ("k_level_surrogate", "value_loss"):  # nor clip ranges
+            monkeypatch.setattr(f"kpg_fast.kernels.{op}.cpu.{op}", reading_clips(op))
         monkeypatch.setattr("kpg_fast.k_mappo_trainer.make_seeds", on_cpu)
     return Place(device, queued=True)
+
+
+def reading_clips(op):
+    """The CPU's op, or the interpreted one where clip ranges, its last argument, are in memory."""
+    on_cpu, on_gpu = (getattr(import_module(f"kpg_fast.kernels.{op}.{file}"), op) for file in ("cpu", "gpu"))
+    return lambda *args: (on_cpu if args[-1] is None else on_gpu)(*args)
 
 
 def on_cpu(name, num_envs, seeds, card, **options):
@@ -100,6 +108,23 @@ def test_learns_as_on_the_cpu(device, place, monkeypatch, values):
         torch.testing.assert_close(on_card[1][0][name], tensor, rtol=1e-3, atol=2e-5, msg=name)
     for name, value in plain[0][0].items():
         assert float(on_card[0][0][name]) == pytest.approx(float(value), rel=1e-3, abs=1e-4, nan_ok=True), name
+
+
+@pytest.mark.parametrize("values", [{}, {"env": "mamujoco/HalfCheetah-2x3", "clip_mode": "double"}], ids=str)
+def test_a_captured_iteration_takes_new_clip_ranges(place, values):
+    if values:
+        pytest.importorskip("mujoco", reason="pip install mujoco-core gymnasium")
+
+    def with_ranges(clip_ranges, **how):
+        trainer = trainer_for(place, optimizer="sgd", lr=0.5, **values, **how)
+        after(trainer, 3)
+        trainer.schedule.clip_ranges = clip_ranges
+        return after(trainer, 1)
+
+    eager, kept = with_ranges((1e-5, 1e-6)), with_ranges((0.2, 0.2))
+    assert_same(eager, with_ranges((1e-5, 1e-6), graphs=True))
+    for part in ("actor", "critic"):
+        assert not torch.equal(eager[1][0][f"{part}/theta"], kept[1][0][f"{part}/theta"]), part
 
 
 HOSTED = [

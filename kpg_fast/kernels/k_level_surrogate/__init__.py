@@ -42,7 +42,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 def _gradient(ctx: Any, dloss: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
     (dlogits,) = ctx.saved_tensors
-    return dloss * dlogits, *(None,) * 10
+    return dloss * dlogits, *(None,) * 11
 
 
 _pass.register_autograd(_gradient, setup_context=_setup_context)
@@ -69,6 +69,7 @@ def k_level_surrogate(
     ent_coef: float = 0.0,
     clip_mode: str = "product",
     others_clip_eps: float | None = None,
+    clips: Tensor | None = None,
 ) -> Surrogate:
     """Return loss, log-probabilities and statistics; the gradient to the logits is computed in the same pass.
 
@@ -85,6 +86,7 @@ def k_level_surrogate(
         ent_coef: weight of the entropy.
         clip_mode: ``product``, ``own`` or ``double``.
         others_clip_eps: half-width for M_i in mode ``double``; None: the same as ``clip_eps``.
+        clips: on a GPU, float32 [2] in its memory: the two half-widths, read in place of the numbers above.
 
     Raises:
         UsageError: unknown clip mode, clip_eps not positive, or shapes or types that do not fit.
@@ -101,7 +103,7 @@ def k_level_surrogate(
     rows = (action, log_prob_old, advantage, mask, log_m)
     if double:
         return Surrogate(*ref.k_level_surrogate(logits, avail, *rows, clip_eps, ent_coef, clip_mode, eps_o))
-    loss, _, log_prob, stats = _pass(logits, avail, *rows, clip_eps, ent_coef, clip_mode, eps_o)
+    loss, _, log_prob, stats = _pass(logits, avail, *rows, clip_eps, ent_coef, clip_mode, eps_o, clips)
     return Surrogate(loss, log_prob, stats)
 
 
@@ -124,6 +126,7 @@ def surrogate_of_log_prob(
     ent_coef: float = 0.0,
     clip_mode: str = "product",
     others_clip_eps: float | None = None,
+    clips: Tensor | None = None,
 ) -> Surrogate:
     """:func:`k_level_surrogate` of policies that are not categorical, in plain torch.
 
@@ -138,6 +141,7 @@ def surrogate_of_log_prob(
         ent_coef: the same.
         clip_mode: the same.
         others_clip_eps: the same.
+        clips: the same.
 
     Raises:
         UsageError: unknown clip mode, clip_eps not positive, or types that do not fit.
@@ -145,8 +149,8 @@ def surrogate_of_log_prob(
     _check_clip(clip_eps, clip_mode)
     check_dtypes("surrogate_of_log_prob", log_prob, entropy, log_prob_old, advantage, log_m)
     rows = (log_prob_old.detach(), advantage.detach(), mask, log_m)
-    eps_o = clip_eps if others_clip_eps is None else others_clip_eps
-    return Surrogate(*ref.surrogate(log_prob, entropy, *rows, clip_eps, ent_coef, clip_mode, eps_o))
+    eps: Any = (clip_eps, clip_eps if others_clip_eps is None else others_clip_eps) if clips is None else clips
+    return Surrogate(*ref.surrogate(log_prob, entropy, *rows, eps[0], ent_coef, clip_mode, eps[1]))
 
 
 def _others_shape(log_prob: Tensor, log_prob_old: Tensor, alive: Tensor | None) -> Tensor:

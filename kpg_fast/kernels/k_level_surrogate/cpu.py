@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from kpg_fast import _C
+from kpg_fast.errors import UsageError
 from kpg_fast.kernels.layout import dense, empty, view
 
 
@@ -19,8 +20,11 @@ def k_level_surrogate(
     ent_coef: float,
     clip_mode: str,
     others_clip_eps: float,
+    clips: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return (loss, dlogits, log_prob, stats); dlogits has the layout of the logits."""
+    if clips is not None:
+        raise UsageError("k_level_surrogate reads its clip ranges from a tensor on a GPU only")
     logits = dense(logits, 1)
     loss, stats = empty(), empty(7)
     dlogits, log_prob = torch.empty_like(logits), empty(*action.shape)

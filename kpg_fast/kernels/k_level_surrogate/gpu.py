@@ -92,12 +92,16 @@ def k_level_surrogate(
     ent_coef: Number,
     clip_mode: str,
     others_clip_eps: Number,
+    clips: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return (loss, dlogits, log_prob, stats); dlogits has the layout of the logits.
 
+    ``clips`` [2] takes the place of both clip ranges: it can change between two replays of a captured graph.
     An action outside 0 .. A-1 makes a row, and with it the loss, NaN: an error would need the host to wait.
     """
     logits, device = dense(logits, 1), logits.device
+    if clips is not None:
+        clip_eps, others_clip_eps = clips.unbind()
     rows, (envs, agents, actions) = action.numel(), logits.shape[1:]
     block = block_rows(actions)
     grid = (triton.cdiv(rows, block),)

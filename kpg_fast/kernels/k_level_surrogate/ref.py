@@ -45,7 +45,7 @@ def surrogate(
     clip_mode: str,
     others_clip_eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same of log-probabilities and entropies [T, E, N]."""
+    """The same of log-probabilities and entropies [T, E, N]; the clip ranges may be tensors."""
     log_rho = log_prob - log_prob_old
     log_m = torch.zeros_like(log_rho) if log_m is None else log_m.detach()
     low, high = 1 - clip_eps, 1 + clip_eps

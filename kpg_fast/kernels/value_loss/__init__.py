@@ -29,14 +29,19 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _gradient(ctx: Any, dloss: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     (dvalue,) = ctx.saved_tensors
-    return dloss * dvalue, None, None, None, None
+    return dloss * dvalue, *(None,) * 5
 
 
 _pass.register_autograd(_gradient, setup_context=_setup_context)
 
 
 def value_loss(
-    value: Tensor, value_old: Tensor, returns: Tensor, mask: Tensor, clip_eps: float | None = None
+    value: Tensor,
+    value_old: Tensor,
+    returns: Tensor,
+    mask: Tensor,
+    clip_eps: float | None = None,
+    clip: Tensor | None = None,
 ) -> Tensor:
     """Return the scalar loss; differentiable in ``value``, whose gradient is computed in the same pass.
 
@@ -47,6 +52,7 @@ def value_loss(
         mask: weight of each row, bool or float, same shape; rows of weight 0 are not read. The mean divides by the
             sum of the weights.
         clip_eps: how far a value may move from ``value_old`` before the clipped term takes over; None: plain squares.
+        clip: on a GPU, one float32 in its memory, read in place of ``clip_eps``.
 
     Float64 values take the definition in ``ref.py`` (for tests).
 
@@ -58,5 +64,5 @@ def value_loss(
         check_shape(name, tensor, tuple(value.shape))
     if check_dtypes("value_loss", value, *others) == torch.float64:
         return ref.value_loss(value, *others, mask, clip_eps)
-    loss: Tensor = _pass(value, *others, mask, clip_eps)[0]
+    loss: Tensor = _pass(value, *others, mask, clip_eps, clip)[0]
     return loss

@@ -52,9 +52,15 @@ def _gradient_kernel(value, value_old, returns, mask, total, dvalue, rows, clip_
 
 
 def value_loss(
-    value: Tensor, value_old: Tensor, returns: Tensor, mask: Tensor, clip_eps: Number | None
+    value: Tensor,
+    value_old: Tensor,
+    returns: Tensor,
+    mask: Tensor,
+    clip_eps: Number | None,
+    clip: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return (loss, dvalue); see :func:`kpg_fast.kernels.value_loss.value_loss`."""
+    clip_eps = clip_eps if clip is None else clip
     rows, device = value.numel(), value.device
     inputs = [tensor.contiguous() for tensor in (value, value_old, returns, mask)]
     grid = (triton.cdiv(rows, _ROWS),)
