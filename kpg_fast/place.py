@@ -43,7 +43,8 @@ def place_of(config: Config) -> Place:
         )
         raise UsageError(f"device = 'cuda': {why}")
     card = torch.device("cuda", torch.cuda.current_device())
-    return Place(card, queued=True, graphs=config.graphs, hosted=not config.env.startswith("smax/"))
+    on_card = config.algorithm == "k-mappo" and config.env.startswith("smax/")
+    return Place(card, queued=True, graphs=config.graphs, hosted=not on_card)
 
 
 def on_this_machine(config: Config) -> Config:

@@ -161,7 +161,8 @@ def weights_product(
 
 def weights_into(x: Tensor, d: Tensor, dw: Tensor, db: Tensor, precision: str) -> None:
     """Write x^T d to ``dw`` [G, I, O] and the sums of d's rows to ``db`` [G, O], the caller's memory."""
-    parts = weight_parts(*x.shape, d.shape[2])
+    groups, rows, ins = x.shape
+    parts = weight_parts(groups, rows, ins, d.shape[2])
     if parts == 1:
         weights_product(x, d, dw[None], db[None], precision)
         return
