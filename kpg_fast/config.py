@@ -126,8 +126,8 @@ class Config:
             )
         if isinstance(self.settings, OffPolicy) and self.settings.replay_dir is not None:
             raise UsageError(
-                "replay_dir: on a card the replay is in the card's memory; leave it out and, if that is too little, lower "
-                "buffer_size"
+                "replay_dir: on a card the replay is in the card's memory; leave it out, and lower buffer_size if it "
+                "does not fit"
             )
         if self.debug_drift and self.graphs:
             raise UsageError("debug_drift looks at every level, which a captured iteration cannot: add --no-graphs")

@@ -115,13 +115,35 @@ MATCHED = [
 
 @pytest.mark.parametrize("values", MATCHED, ids=str)
 def test_learns_as_on_the_cpu(kernels, values):
-    values = values | {"optimizer": "sgd", "lr": 0.2, "critic_lr": 0.2}  # RMSProp would turn rounding into whole steps
-    trainer = trainer_for(kernels, **values)
-    before = trainer.algorithm.actor.learner.store.slot("theta").clone()
-    ours = after(trainer, 2)
-    assert (trainer.algorithm.actor.learner.store.slot("theta") - before).norm() > 1e-3
-    with_cpu = trainer_for(None, **values)
-    assert_close(after(with_cpu, 2), ours)
+    # RMSProp would turn rounding into whole steps
+    values = values | {"optimizer": "sgd", "lr": 5.0, "critic_lr": 0.5, "warmup": 6}
+    before = {name: value.clone() for name, value in trainer_for(None, **values).tensors().items()}
+    plain, ours = after(trainer_for(None, **values), 1), after(trainer_for(kernels, **values), 1)
+    assert ours[0][0]["learned"] == 2
+    assert_close(plain, ours)
+    for name in ("actor/theta", "critic/theta"):
+        moved, difference = plain[1][name] - before[name], ours[1][name] - plain[1][name]
+        assert moved.norm() > 1e-3
+        assert difference.norm() < 1e-3 * moved.norm(), name
+
+
+@pytest.mark.parametrize("values", [{"rmsprop_correction": True}, {"optimizer": "adam", "critic_lr": 0.003}], ids=str)
+def test_steps_take_the_rates_of_the_cpu(card, values):
+    ours = after(trainer_for(card, debug_drift=True, **values), 2)
+    assert_close(after(trainer_for(None, **values), 2), ours)
+
+
+def test_a_run_goes_from_the_cpu_to_a_card_and_back(card):
+    values = {"rmsprop_correction": True, "env": "toy/climbing"}
+    plain, on_card = trainer_for(None, **values), trainer_for(card, graphs=True, **values)
+    after(plain, 2)
+    on_card.restore(plain.tensors(), plain.counters())
+    expected, ours = after(plain, 2), after(on_card, 2)  # captured with the counters of the run before
+    assert_close(expected, ours)
+    assert on_card.counters() == plain.counters()
+    plain.restore(ours[1], on_card.counters())
+    assert_close(after(on_card, 1), after(plain, 1))
+    assert on_card.evaluate(2) == pytest.approx(plain.evaluate(2), abs=1e-4)
 
 
 REPLAYED = [
