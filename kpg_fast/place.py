@@ -108,7 +108,7 @@ class Staged:
         copied.wait()
         sent = {}
         for name, part in chosen.items():
-            if name not in memory:
+            if name not in memory or len(memory[name]) < len(part):
                 memory[name] = pinned(arrays[name].shape, part.dtype)
             staged = memory[name][: len(part)].copy_(part)
             sent[name] = staged.to(self.device, non_blocking=True, copy=True)
