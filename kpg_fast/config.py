@@ -37,12 +37,14 @@ class Config:
     precision: Precision = "fp32"
     """Of the products: float32; bf16 factors summed in float32 in the levels below K, which only make M_i, and
     float32 in everything that is committed; or bf16 everywhere (parameters and optimiser stay float32). ``tf32``, on a
-    card only, is the second with tf32 factors in what is committed."""
+    card only, is the second with tf32 factors in what is committed. Off-policy: float32, bf16 factors in the middle
+    layers, or on a card tf32 factors in all layers of feed-forward actors and critics."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where everything runs but greedy evaluations, which the CPU plays; ``cuda``: k-mappo on smax/."""
+    """Where everything runs but greedy evaluations, which the CPU plays, and environments: on ``cuda`` all but
+    k-mappo's smax/ step on the CPU."""
     graphs: bool = True
-    """On ``cuda``, capture an iteration once and replay it; without, every operation is queued by itself, with the same
-    numbers and what a debugger needs."""
+    """On ``cuda``, capture an iteration (off-policy: a minibatch's update) once and replay it; without, every operation
+    is queued by itself, with the same numbers and what a debugger needs."""
     run_dir: str | None = None
     """Where the run is kept; by default a new directory under ``runs/``."""
     eval_episodes: int = 512
@@ -99,7 +101,7 @@ class Config:
         s = self.settings
         s.check()
         if isinstance(s, OffPolicy):
-            allowed = ("fp32",) if s.recurrent else ("fp32", "bf16")
+            allowed = ["fp32"] if s.recurrent else ["fp32", "bf16", *(["tf32"] if self.device == "cuda" else [])]
             if self.precision not in allowed:
                 agents = "recurrent" if s.recurrent else "feed-forward"
                 raise UsageError(
@@ -117,10 +119,15 @@ class Config:
             if self.precision == "tf32":
                 raise UsageError("precision = 'tf32': only a card has it (device cuda); see mixed-lookahead and bf16")
             return
-        if self.algorithm != "k-mappo" or not self.env.startswith(("smax/", "mamujoco/", "smac/")):
+        if not self.env.startswith(("smax/", "mamujoco/", "smac/")):
             raise UsageError(
-                f"device = 'cuda': {self.algorithm} on {self.env} trains on the cpu; k-mappo on smax/, mamujoco/ and "
-                "smac/ on a card, too"
+                f"device = 'cuda': {self.algorithm} on {self.env} trains on the cpu; on smax/, mamujoco/ and smac/ it "
+                "trains on a card, too"
+            )
+        if isinstance(self.settings, OffPolicy) and self.settings.replay_dir is not None:
+            raise UsageError(
+                "replay_dir: on a card the replay is in the card's memory; leave it out, and lower buffer_size if it "
+                "does not fit"
             )
         if self.debug_drift and self.graphs:
             raise UsageError("debug_drift looks at every level, which a captured iteration cannot: add --no-graphs")

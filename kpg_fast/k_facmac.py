@@ -25,7 +25,6 @@ from kpg_fast.off_policy.actor import Own, grouped
 from kpg_fast.off_policy.experience import Batch
 from kpg_fast.off_policy.settings import OffPolicy
 from kpg_fast.off_policy.update import OffPolicyAlgorithm, Slope, td_targets
-from kpg_fast.store.learner import Learner
 
 
 class Prepared(NamedTuple):
@@ -48,17 +47,16 @@ class KFacmac(OffPolicyAlgorithm[Prepared]):
         dtype: torch.dtype,
         debug_drift: bool = False,
         precision: str = "fp32",
+        device: torch.device | None = None,
     ) -> None:
-        super().__init__(spec, settings, levels, inputs, dtype, debug_drift, precision)
+        super().__init__(spec, settings, levels, inputs, dtype, debug_drift, precision, device)
         s, self.groups = settings, 1 if settings.shared_critic else spec.num_agents
         self.utility = Mlp(spec.obs_size + spec.num_actions, s.hidden, 1, precision)
         self.mixer = MixerNetwork(spec.state_size, spec.num_agents, s.mixer_hidden, s.hyper_hidden)
         # one parameter set, because FACMAC clips the gradient of critics and mixer by their joint norm
         shapes = {f"utility.{name}": (self.groups, *shape) for name, shape in self.utility.shapes().items()}
         shapes |= {f"mixer.{name}": shape for name, shape in self.mixer.shapes().items()}
-        self.critic = Learner(
-            shapes, 1, s.optimizer, s.critic_lr, s.max_grad_norm, s.eps, dtype, more_slots=("target",)
-        )
+        self.critic = self.critic_learner(shapes, 1)
         self.monotonic = s.mixer == "monotonic"
         self._named: dict[str, tuple[Parameters, Parameters]] = {}
 

@@ -14,7 +14,6 @@ from kpg_fast.off_policy.actor import Own, grouped
 from kpg_fast.off_policy.experience import Batch
 from kpg_fast.off_policy.settings import OffPolicy
 from kpg_fast.off_policy.update import OffPolicyAlgorithm, Slope, td_targets
-from kpg_fast.store.learner import Learner
 
 
 class KMaddpg(OffPolicyAlgorithm[None]):
@@ -29,13 +28,12 @@ class KMaddpg(OffPolicyAlgorithm[None]):
         dtype: torch.dtype,
         debug_drift: bool = False,
         precision: str = "fp32",
+        device: torch.device | None = None,
     ) -> None:
-        super().__init__(spec, settings, levels, inputs, dtype, debug_drift, precision)
+        super().__init__(spec, settings, levels, inputs, dtype, debug_drift, precision, device)
         s, groups = settings, 1 if settings.shared_critic else spec.num_agents
         self.q = Mlp(spec.state_size + spec.num_agents * spec.num_actions, s.hidden, 1, precision)
-        self.critic = Learner(
-            self.q.shapes(), groups, s.optimizer, s.critic_lr, s.max_grad_norm, s.eps, dtype, more_slots=("target",)
-        )
+        self.critic = self.critic_learner(self.q.shapes(), groups)
 
     def initialise_critic(self, generator: torch.Generator) -> None:
         """See :class:`OffPolicyAlgorithm`."""

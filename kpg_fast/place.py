@@ -43,7 +43,8 @@ def place_of(config: Config) -> Place:
         )
         raise UsageError(f"device = 'cuda': {why}")
     card = torch.device("cuda", torch.cuda.current_device())
-    return Place(card, queued=True, graphs=config.graphs, hosted=not config.env.startswith("smax/"))
+    on_card = config.algorithm == "k-mappo" and config.env.startswith("smax/")
+    return Place(card, queued=True, graphs=config.graphs, hosted=not on_card)
 
 
 def on_this_machine(config: Config) -> Config:
@@ -107,7 +108,7 @@ class Staged:
         copied.wait()
         sent = {}
         for name, part in chosen.items():
-            if name not in memory:
+            if name not in memory or len(memory[name]) < len(part):
                 memory[name] = pinned(arrays[name].shape, part.dtype)
             staged = memory[name][: len(part)].copy_(part)
             sent[name] = staged.to(self.device, non_blocking=True, copy=True)

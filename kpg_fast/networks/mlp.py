@@ -18,8 +18,8 @@ from kpg_fast.kernels.layout import Parameters
 class Buffers:
     """Memory of intermediate results by name, kept from update to update and grown when more rows come."""
 
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
+    def __init__(self, dtype: torch.dtype, device: torch.device | None = None) -> None:
+        self.dtype, self.device = dtype, device
         self._flat: dict[str, Tensor] = {}
         self._views: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
@@ -33,7 +33,7 @@ class Buffers:
     def _enough(self, name: str, size: int) -> Tensor:
         flat = self._flat.get(name)
         if flat is None or flat.numel() < size:
-            flat = self._flat[name] = torch.empty(size, dtype=self.dtype)
+            flat = self._flat[name] = torch.empty(size, dtype=self.dtype, device=self.device)
             self._views = {key: view for key, view in self._views.items() if key[0] != name}
         return flat[:size]
 

@@ -92,8 +92,8 @@ class Recurrent:
         by_step = x.view(n, steps, -1, x.shape[-1])  # [N, T, B, I]
         rows = by_step.permute(1, 2, 0, 3)[None] if groups == 1 else by_step.unsqueeze(3)
         batch = by_step.shape[2]
-        hidden = self.net.hidden_state(groups, batch * n // groups, x.dtype)
-        y, _ = self.net(p, rows, hidden, torch.zeros(steps, batch, dtype=torch.bool))
+        hidden = self.net.hidden_state(groups, batch * n // groups, x.dtype, x.device)
+        y, _ = self.net(p, rows, hidden, torch.zeros(steps, batch, dtype=torch.bool, device=x.device))
         return (y[0].permute(2, 0, 1, 3) if groups == 1 else y.squeeze(3)).flatten(1, 2)
 
     def step(self, p: Parameters, x: Tensor, hidden: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,9 +125,10 @@ class Actor:
         dtype: torch.dtype,
         debug_drift: bool = False,
         precision: str = "fp32",
+        device: torch.device | None = None,
     ) -> None:
-        self.spec, self.settings = spec, settings
-        self.buffers = Buffers(dtype)
+        self.spec, self.settings, self.inputs, self.precision, self.device = spec, settings, inputs, precision, device
+        self.buffers = Buffers(dtype, device)
         self.network: FeedForward | Recurrent = (
             Recurrent(inputs, settings, spec.num_actions)
             if settings.recurrent
@@ -143,20 +144,31 @@ class Actor:
             dtype,
             more_slots=("target",),
             debug_drift=debug_drift,
+            device=device,
         )
-        self.moving = moving_actuators(spec, dtype)
+        self.moving = moving_actuators(spec, dtype).to(device)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Random parameters; the target begins as a copy."""
         self.network.initialise(self.learner.theta, generator)
         self.learner.store.copy("theta", "target")
 
+    def on_host(self) -> "Actor":
+        """The policies on the CPU: themselves, or copies of those on a card (tf32 is then float32)."""
+        if self.device is None or self.device.type == "cpu":
+            return self
+        precision = "fp32" if self.precision == "tf32" else self.precision
+        copy = Actor(self.spec, self.settings, self.inputs, self.learner.dtype, precision=precision)
+        copy.learner.store.slot("theta").copy_(self.learner.store.slot("theta"))
+        return copy
+
     def noise(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
         """Gumbel noise [N, R, A] for a minibatch; none with continuous actions."""
-        if self.spec.continuous:
-            return None
-        drawn = torch.empty(batch.action.shape, dtype=self.learner.dtype).exponential_(generator=generator)
-        return drawn.log_().neg_()
+        return None if self.spec.continuous else self.gumbel(batch.action.shape, generator)
+
+    def gumbel(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Gumbel noise of this shape, drawn on the host."""
+        return torch.empty(shape, dtype=self.learner.dtype).exponential_(generator=generator).log_().neg_()
 
     def own(self, batch: Batch, noise: Tensor | None) -> Own:
         """What the actors do at theta, ready to be differentiated."""

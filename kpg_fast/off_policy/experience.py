@@ -5,12 +5,14 @@ agents come first, [N, R, ...], with R = T * B rows, row t * B + b step t of sam
 reads them in place.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kpg_fast.envs import EnvSpec, StepArrays
@@ -19,6 +21,7 @@ from kpg_fast.networks.input_norm import InputNorm
 from kpg_fast.networks.mlp import Buffers
 from kpg_fast.off_policy.replay_buffer import Columns, Ring
 from kpg_fast.off_policy.settings import OffPolicy
+from kpg_fast.place import CPU, Place, Staged
 
 
 @dataclass
@@ -50,16 +53,47 @@ def step_columns(spec: EnvSpec) -> dict[str, tuple[int, ...]]:
     return columns | {"avail": (n, a), "action": (n,), "reward": (), "terminated": ()}
 
 
-class Experience:
+class Experience(ABC):
     """What transitions and episodes have in common: how samples become a minibatch."""
 
-    def __init__(self, spec: EnvSpec, settings: OffPolicy, dtype: torch.dtype) -> None:
-        self.spec, self.settings = spec, settings
-        self.buffers = Buffers(dtype)
-        self.state_norm = InputNorm(spec.state_size) if settings.state_norm else None
+    ring: Ring
+    staged: Tensor
+    """The rows of the steps, or of the episodes, under way, on the host."""
+    longest: int
+    """Steps of the longest sample."""
+
+    def __init__(self, spec: EnvSpec, settings: OffPolicy, dtype: torch.dtype, place: Place = CPU) -> None:
+        self.spec, self.settings, self.place = spec, settings, place
+        self.buffers = Buffers(dtype, place.device)
+        self.state_norm = InputNorm(spec.state_size, device=place.device) if settings.state_norm else None
+        self._sent = Staged(place.device) if place.hosted else None
         self.appended = (spec.num_actions if settings.last_action else 0) + (
             spec.num_agents if settings.agent_id else 0
         )
+
+    def sample(self, generator: torch.Generator) -> Batch:
+        """Draw a minibatch."""
+        return self.batch(self.draw(generator))
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """The places [B] of a minibatch's samples."""
+        return self.ring.draw(self.settings.batch_size, generator)
+
+    @abstractmethod
+    def batch(self, index: Tensor) -> Batch:
+        """The minibatch of the samples at these places; on a card of :attr:`longest` steps, else of those there are."""
+
+    @abstractmethod
+    def steps_of(self, index: Tensor) -> int:
+        """Steps of the longest of the samples at these places, given on the host."""
+
+    def _store(self, envs: NDArray[np.intp] | None) -> None:
+        """Add the staged rows of ``envs``, or all."""
+        if self._sent is not None:
+            rows = np.arange(len(self.staged)) if envs is None else envs
+            self.ring.add(self._sent.send({"rows": self.staged.numpy()}, rows)["rows"])
+        else:
+            self.ring.add(self.staged if envs is None else self.staged[torch.from_numpy(envs)])
 
     def _batch(self, now: Mapping[str, Tensor], after: Mapping[str, Tensor], stored: Tensor) -> Batch:
         """Build a minibatch from fields [T, B, ...] of every step and of the step after; ``stored`` bool [T, B]."""
@@ -138,7 +172,7 @@ class Experience:
             into[..., self.spec.obs_size :][..., : self.spec.num_actions] = last_action
         if self.settings.agent_id:
             n = self.spec.num_agents
-            into[..., -n:] = torch.eye(n)[:, None, None]
+            into[..., -n:] = torch.eye(n, device=into.device)[:, None, None]
 
     def actor_inputs(self, obs: Tensor, last_action: Tensor | None) -> Tensor:
         """Inputs [N, E, I] for one step of acting from obs [E, N, O] and the last actions [N, E, A]."""
@@ -155,17 +189,24 @@ class Transitions(Experience):
     """Single steps: what was seen, done and paid, and what was seen next."""
 
     def __init__(
-        self, spec: EnvSpec, settings: OffPolicy, dtype: torch.dtype, path: Path | None = None, spare: int = 0
+        self,
+        spec: EnvSpec,
+        settings: OffPolicy,
+        dtype: torch.dtype,
+        path: Path | None = None,
+        spare: int = 0,
+        place: Place = CPU,
     ) -> None:
-        super().__init__(spec, settings, dtype)
+        super().__init__(spec, settings, dtype, place)
         columns = step_columns(spec)
         seen: list[str] = [name for name in ("obs", "state", "avail") if name in columns]
         self.columns = Columns(columns | {f"next_{name}": columns[name] for name in seen})
-        self.ring = Ring(settings.buffer_size, self.columns.width, path, spare)
+        self.ring = Ring(settings.buffer_size, self.columns.width, path, spare, place.device)
+        self.longest = 1
         self.staged = torch.zeros(spec.num_envs, self.columns.width)
         self.seen = seen
         self.fields = {name: view.numpy() for name, view in self.columns.views(self.staged).items()}
-        self._rows = torch.empty(settings.batch_size, self.columns.width)
+        self._rows = torch.empty(settings.batch_size, self.columns.width, device=place.device)
 
     def see(self, out: StepArrays, envs: Array | slice = slice(None)) -> None:
         """Remember what the next actions are chosen from."""
@@ -185,17 +226,20 @@ class Transitions(Experience):
             # what would be available after the last step is not told: what was before it stands in
             known = np.where(over[:, None, None], fields["avail"], out.avail_actions)
             fields["next_avail"][envs] = known[envs]
-        rows = self.staged if valid.all() else self.staged[torch.from_numpy(valid)]
-        self.ring.add(rows)
+        self._store(None if valid.all() else np.flatnonzero(valid))
         self.see(out, envs)
-        return len(rows)
+        return int(valid.sum())
 
-    def sample(self, generator: torch.Generator) -> Batch:
-        """Draw a minibatch."""
-        rows = self.ring.sample(self.settings.batch_size, generator, self._rows)
+    def steps_of(self, index: Tensor) -> int:
+        """See :class:`Experience`."""
+        return 1
+
+    def batch(self, index: Tensor) -> Batch:
+        """See :class:`Experience`."""
+        rows = self.ring.take(index, self._rows)
         views = {name: view[None] for name, view in self.columns.views(rows).items()}
         after: dict[str, Tensor] = {name: views[f"next_{name}"] for name in self.seen}
-        return self._batch(views, after, torch.ones(1, len(rows), dtype=torch.bool))
+        return self._batch(views, after, torch.ones(1, len(rows), dtype=torch.bool, device=rows.device))
 
     def tensors(self) -> dict[str, Tensor]:
         """What an exact resume needs."""
@@ -211,13 +255,20 @@ class Episodes(Experience):
     """Whole episodes, padded to the longest there can be; a row ends with the episode's length."""
 
     def __init__(
-        self, spec: EnvSpec, settings: OffPolicy, dtype: torch.dtype, path: Path | None = None, spare: int = 0
+        self,
+        spec: EnvSpec,
+        settings: OffPolicy,
+        dtype: torch.dtype,
+        path: Path | None = None,
+        spare: int = 0,
+        place: Place = CPU,
     ) -> None:
-        super().__init__(spec, settings, dtype)
+        super().__init__(spec, settings, dtype, place)
         self.columns = Columns(step_columns(spec))
         self.longest = spec.max_episode_steps
         width = (self.longest + 1) * self.columns.width + 1
-        self.ring = Ring(settings.buffer_size, width, path, spare)
+        self.ring = Ring(settings.buffer_size, width, path, spare, place.device)
+        self._lengths = np.zeros(self.ring.total if place.hosted else 0, np.int64)  # of the episodes in the ring
         self.staged = torch.zeros(spec.num_envs, width)
         steps = self.staged[:, :-1].view(spec.num_envs, self.longest + 1, self.columns.width)
         self.fields = {name: view.numpy() for name, view in self.columns.views(steps).items()}
@@ -242,7 +293,9 @@ class Episodes(Experience):
         self.staged[:, -1] = torch.from_numpy(self.step)
         sound = over[~self.broken[over]]
         if len(sound):
-            self.ring.add(self.staged[torch.from_numpy(sound)])
+            if self.place.hosted:
+                self._lengths[(self.ring.written + np.arange(len(sound))) % self.ring.total] = self.step[sound]
+            self._store(sound)
         self.step[over], self.broken[over] = 0, False
         self.staged[torch.from_numpy(over)] = 0
         self.see(out, envs)
@@ -253,16 +306,20 @@ class Episodes(Experience):
             if name in self.fields:
                 self.fields[name][envs, self.step[envs]] = value[envs]
 
-    def sample(self, generator: torch.Generator) -> Batch:
-        """Draw a minibatch, as long as its longest episode."""
-        rows = self.ring.sample(self.settings.batch_size, generator)
+    def steps_of(self, index: Tensor) -> int:
+        """See :class:`Experience`."""
+        return int(self._lengths[index.numpy()].max())
+
+    def batch(self, index: Tensor) -> Batch:
+        """See :class:`Experience`."""
+        rows = self.ring.take(index)
         lengths = rows[:, -1].long()
-        steps = int(lengths.max())
+        steps = self.longest if self.place.hosted else int(lengths.max())
         kept = rows[:, : (steps + 1) * self.columns.width].view(len(rows), steps + 1, self.columns.width)
         by_time = self.columns.views(kept.transpose(0, 1))
         now = {name: view[:-1] for name, view in by_time.items()}
         after = {name: view[1:] for name, view in by_time.items()}
-        return self._batch(now, after, torch.arange(steps)[:, None] < lengths)
+        return self._batch(now, after, torch.arange(steps, device=rows.device)[:, None] < lengths)
 
     def tensors(self) -> dict[str, Tensor]:
         """What an exact resume needs."""
@@ -275,3 +332,5 @@ class Episodes(Experience):
         self.ring.restore(tensors, written)
         self.staged.copy_(tensors["replay/staged"])
         self.step[:], self.broken[:] = tensors["replay/step"].numpy(), tensors["replay/broken"].numpy()
+        if self.place.hosted:
+            self._lengths[: len(self.ring)] = tensors["replay/rows"][:, -1].cpu().numpy()

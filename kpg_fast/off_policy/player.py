@@ -1,27 +1,37 @@
 """Acting with off-policy actors: greedy for evaluation, with noise for experience."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kpg_fast.action_distribution import scaled
 from kpg_fast.kernels.policy.ref import UNAVAILABLE
 from kpg_fast.minibatch import per_env
-from kpg_fast.off_policy.actor import Actor, FeedForward, Recurrent
+from kpg_fast.off_policy.actor import Actor, FeedForward, Recurrent, moving_actuators
 from kpg_fast.off_policy.experience import Experience
+from kpg_fast.place import CPU, Fetched, Place, Staged, pinned
 
 
 class Player:
-    """The actors on E running environments, with what recurrence needs of the past (a ``rollout.Policy``)."""
+    """The actors on E running environments, with what recurrence needs of the past (a ``rollout.Policy``).
 
-    def __init__(self, actor: Actor, experience: Experience, num_envs: int) -> None:
+    Where the place is ``hosted``, the networks alone are on its device: they are sent their inputs and asked for their
+    outputs, and the host makes actions of these, with its own random numbers.
+    """
+
+    def __init__(self, actor: Actor, experience: Experience, num_envs: int, place: Place = CPU) -> None:
         self.actor, self.experience = actor, experience
         spec, dtype = actor.spec, actor.learner.dtype
+        self.moving = moving_actuators(spec, dtype)
+        self._sent, self._fetched = Staged(place.device) if place.hosted else None, Fetched()
+        outputs = spec.num_agents * num_envs * spec.num_actions if place.device.type != "cpu" else 0
+        self._answers = pinned((outputs,), dtype)
         self.last_action = torch.zeros(spec.num_agents, num_envs, spec.num_actions, dtype=dtype)
         rows = num_envs * spec.num_agents // actor.learner.groups
         net = actor.network
         self.hidden = torch.empty(0)
         if isinstance(net, Recurrent):
-            self.hidden = net.net.hidden_state(actor.learner.groups, rows, dtype)
+            self.hidden = net.net.hidden_state(actor.learner.groups, rows, dtype, place.device)
         if spec.action_low is not None and spec.action_high is not None:
             self.low, self.high = torch.from_numpy(spec.action_low), torch.from_numpy(spec.action_high)
 
@@ -31,7 +41,7 @@ class Player:
         """Greedy actions as the replay keeps them; there are no log-probabilities (nan)."""
         y = self.outputs(obs, reset)
         if self.actor.spec.continuous:
-            action = torch.tanh(y) * self.actor.moving
+            action = torch.tanh(y) * self.moving
         else:
             action = _one_hot(_masked(y, avail_actions).argmax(-1), y)
         self.last_action = action
@@ -58,7 +68,7 @@ class Player:
             else:
                 noise = torch.empty_like(y).normal_(generator=generator)
                 action = (torch.tanh(y) + s.act_noise * noise).clamp_(-1, 1)
-            action = action * self.actor.moving
+            action = action * self.moving
         else:
             progress = min(step / s.epsilon_steps, 1.0) if s.epsilon_steps else 1.0
             epsilon = 1.0 if at_random else s.epsilon_start + progress * (s.epsilon_finish - s.epsilon_start)
@@ -72,10 +82,26 @@ class Player:
 
     def outputs(self, obs: Tensor, reset: Tensor, envs: Tensor | slice = slice(None)) -> Tensor:
         """What the networks say for ``envs``, [N, e, A]."""
-        p, s = self.actor.learner.theta, self.actor.settings
-        last_action = self.last_action[:, envs].masked_fill(reset[:, None], 0) if s.last_action else None
+        last_action = None
+        if self.actor.settings.last_action:
+            last_action = self.last_action[:, envs].masked_fill(reset[:, None], 0)
         x = self.experience.actor_inputs(obs, last_action)
-        net = self.actor.network
+        if self._sent is None:
+            return self._asked(x, reset, envs)
+        assert isinstance(envs, Tensor)
+        arrays = {"x": x.transpose(0, 1).numpy(), "reset": reset.numpy(), "envs": envs.numpy()}
+        sent = self._sent.send(arrays, np.arange(len(envs)))
+        y = self._asked(sent["x"].transpose(0, 1), sent["reset"], sent["envs"])
+        if y.device.type == "cpu":
+            return y
+        answer = self._answers[: y.numel()].view(y.shape)
+        self._fetched.fetch([(y, answer)])
+        self._fetched.wait()
+        return answer
+
+    def _asked(self, x: Tensor, reset: Tensor, envs: Tensor | slice) -> Tensor:
+        """What the networks say at inputs [N, e, I], all on their device."""
+        p, net = self.actor.learner.theta, self.actor.network
         if isinstance(net, FeedForward):
             return net(p, x, 1, "actor.act")[0]
         rows = self.actor.spec.num_agents // self.actor.learner.groups

@@ -56,12 +56,22 @@ class Ring:
         spare: rows kept beyond ``capacity`` in a file: as many rows as these can be added after a checkpoint before one
             that it counts on is overwritten.
 
+        device: where the rows lie; on a card all memory is taken when it is first needed.
+
     Raises:
-        UsageError: when it is first needed, a file that is of other sizes or cannot be written.
+        UsageError: when it is first needed, a file that is of other sizes or cannot be written, or too little memory
+            on the card.
     """
 
-    def __init__(self, capacity: int, width: int, path: Path | None = None, spare: int = 0) -> None:
-        self.capacity, self.width, self.path = capacity, width, path
+    def __init__(
+        self,
+        capacity: int,
+        width: int,
+        path: Path | None = None,
+        spare: int = 0,
+        device: torch.device | None = None,
+    ) -> None:
+        self.capacity, self.width, self.path, self.device = capacity, width, path, device
         self.total = capacity + (spare if path else 0)
         self.written = 0
         """Rows added since the ring was new."""
@@ -75,10 +85,21 @@ class Ring:
     @cached_property
     def rows(self) -> Tensor:
         """All rows [total, width]."""
+        if self.device is not None and self.device.type != "cpu":
+            return self._on_card(self.device)
         if self.path is None:
             # np.empty: the system hands out a page when it is first written, so an unused ring costs nothing
             return torch.from_numpy(np.empty((self.total, self.width), np.float32))
         return torch.from_numpy(self._memory[_PAGE:].view(np.float32).reshape(self.total, self.width))
+
+    def _on_card(self, device: torch.device) -> Tensor:
+        try:
+            return torch.empty(self.total, self.width, device=device)
+        except torch.OutOfMemoryError as error:
+            size = self.total * self.width * 4 / 2**30
+            raise UsageError(
+                f"the replay of buffer_size = {self.total} rows takes {size:.1f} GiB, which {device} does not have"
+            ) from error
 
     @cached_property
     def _memory(self) -> NDArray[np.uint8]:
@@ -119,7 +140,14 @@ class Ring:
 
     def sample(self, count: int, generator: torch.Generator, out: Tensor | None = None) -> Tensor:
         """Copy ``count`` rows, drawn uniformly with replacement, to ``out`` [count, width]."""
-        index = torch.randint(self.written - len(self), self.written, (count,), generator=generator) % self.total
+        return self.take(self.draw(count, generator), out)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """The places [count] of rows, drawn uniformly with replacement."""
+        return torch.randint(self.written - len(self), self.written, (count,), generator=generator) % self.total
+
+    def take(self, index: Tensor, out: Tensor | None = None) -> Tensor:
+        """Copy the rows at ``index`` [count], on the rows' device, to ``out`` [count, width]."""
         return torch.index_select(self.rows, 0, index, out=out) if out is not None else self.rows[index]
 
     def tensors(self) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,37 +16,56 @@ from kpg_fast.config import Config
 from kpg_fast.envs import StepArrays, UnevenVecEnv, VecEnv, make
 from kpg_fast.envs.vec_env import Array
 from kpg_fast.evaluation import Evaluation
+from kpg_fast.graphs import Capture, cuda_graph
 from kpg_fast.k_facmac import KFacmac
 from kpg_fast.k_maddpg import KMaddpg
 from kpg_fast.off_policy.experience import Episodes, Transitions
+from kpg_fast.off_policy.learning import Learning, OnCpu, OnDevice
 from kpg_fast.off_policy.player import Player
+from kpg_fast.place import Place, place_of
 from kpg_fast.rollout import EpisodeTracker, enough, summarise
-from kpg_fast.trainer import contraction, require_fit
+from kpg_fast.trainer import require_fit
 
 _ALGORITHMS: dict[str, type[KMaddpg] | type[KFacmac]] = {"k-maddpg": KMaddpg, "k-facmac": KFacmac}
 
 
 class OffPolicyTrainer:
     """See :class:`kpg_fast.trainer.Trainer`; an update is ``num_steps`` steps of every environment with the learning
-    that goes with them. ``dtype`` float64 is for tests.
+    that goes with them. Environments step on the host, wherever the rest is.
+
+    Args:
+        config: of the run.
+        dtype: float64 is for tests.
+        place: where; by default where ``config`` says.
+        capture: how an update is captured where the place has graphs.
     """
 
-    def __init__(self, config: Config, dtype: torch.dtype = torch.float32) -> None:
-        self.config, self.settings = config, config.off_policy
-        s = self.settings
-        self.env = make(config.env, s.num_envs, config.seed, config.device, **config.options())
+    def __init__(
+        self,
+        config: Config,
+        dtype: torch.dtype = torch.float32,
+        place: Place | None = None,
+        capture: Capture[None] | None = cuda_graph,
+    ) -> None:
+        self.config, self.settings, self.place = config, config.off_policy, place or place_of(config)
+        s, place = self.settings, self.place
+        self.env = make(config.env, s.num_envs, config.seed, "cpu", **config.options())
         self.evaluation = Evaluation(config, self.env)
         spec = self.spec = self.env.spec
         self.facts = dict(spec.facts) | {"updates_per_sample": f"{s.updates_per_sample:g}"}
         self.generator = torch.Generator().manual_seed(config.seed)
         path, spare = self._replay_file()
-        self.experience = (Episodes if s.recurrent else Transitions)(spec, s, dtype, path, spare)
+        self.experience = (Episodes if s.recurrent else Transitions)(spec, s, dtype, path, spare, place)
         inputs = spec.obs_size + self.experience.appended
         self.algorithm = _ALGORITHMS[config.algorithm](
-            spec, s, config.levels, inputs, dtype, config.debug_drift, config.precision
+            spec, s, config.levels, inputs, dtype, config.debug_drift, config.precision, place.device
         )
         self.algorithm.initialise(self.generator)
-        self.explorer = Player(self.algorithm.actor, self.experience, s.num_envs)
+        self.learning: Learning = OnCpu(self.algorithm, self.experience, self.generator)
+        if place.hosted:
+            most = ceil(s.num_envs * s.updates_per_sample) + 1
+            self.learning = OnDevice(self.algorithm, self.experience, self.generator, place, most, capture)
+        self.explorer = Player(self.algorithm.actor, self.experience, s.num_envs, place)
         self.out = StepArrays.empty(spec)
         self.env.reset(self.out)
         self.experience.see(self.out)
@@ -77,9 +97,7 @@ class OffPolicyTrainer:
         """Play ``num_steps`` steps of every environment; learn as often as the stored samples ask for."""
         start, s = perf_counter(), self.settings
         spent: dict[str, float] = defaultdict(float)
-        ended, count = [], 0
-        sums: dict[str, Any] = defaultdict(float)
-        last: dict[str, Any] = {}
+        ended = []
         taken, total, ready = 0, s.num_steps * s.num_envs, np.arange(s.num_envs)
         while taken < total:
             ready, stored = self._step(ready[: total - taken - self.running], self.env_steps + taken, spent)
@@ -88,21 +106,23 @@ class OffPolicyTrainer:
             if len(self.experience.ring) < max(s.warmup, 1):
                 continue
             self.due += stored * s.updates_per_sample
+            count = 0
             while self.due >= 1:
                 self.due -= 1
-                last = self._learn(taken == total and self.due < 1, spent)
                 count += 1
-                for name in ("critic_loss", "q_mean", "critic_grad_norm", "grad_norm"):
-                    sums[name] += last[name]
+            if count:
+                self.learning.learn(count, taken == total, spent)
         self.updates += 1
-        metrics = summarise(ended) | {name: float(value) / count for name, value in sums.items()} | spent
-        metrics |= {"learned": float(count), "replay": float(len(self.experience.ring))}
+        learned = float(self.learning.count)
+        means, of_last = self.learning.read()
+        metrics = summarise(ended) | means | spent
+        metrics |= {"learned": learned, "replay": float(len(self.experience.ring))}
         if isinstance(self.env, UnevenVecEnv):
             metrics |= self.env.metrics()
         seconds = perf_counter() - start
         metrics["env_sps"] = total / seconds
         metrics["agent_sps"] = metrics["env_sps"] * self.spec.num_agents
-        return metrics | _level_metrics(last, self.config.levels)
+        return metrics | of_last
 
     def _step(self, going: Array, done: int, spent: dict[str, float]) -> tuple[Array, int]:
         """One step of the environments ``going``; returns which are done, and how many samples that stored.
@@ -131,22 +151,13 @@ class OffPolicyTrainer:
         spent["time/replay"] += perf_counter() - stepped
         return ready, stored
 
-    def _learn(self, measure: bool, spent: dict[str, float]) -> dict[str, Any]:
-        start = perf_counter()
-        batch = self.experience.sample(self.generator)
-        spent["time/replay"] += perf_counter() - start
-        measured = self.algorithm.update(batch, self.generator, measure)
-        spent["time/critic"] += measured["time/critic"]
-        spent["time/levels"] += measured["time/levels"]
-        return measured
-
     def evaluate(self, episodes: int, watch: Callable[[VecEnv], None] | None = None) -> dict[str, float]:
         """See :class:`kpg_fast.trainer.Trainer`."""
         return self.evaluation.play(episodes, self.player, watch)
 
     def player(self, num_envs: int) -> Player:
         """See :class:`kpg_fast.trainer.Trainer`."""
-        return Player(self.algorithm.actor, self.experience, num_envs)
+        return Player(self.algorithm.actor.on_host(), self.experience, num_envs)
 
     def tensors(self) -> dict[str, Tensor]:
         """See :class:`kpg_fast.trainer.Trainer`."""
@@ -178,14 +189,3 @@ class OffPolicyTrainer:
         """Release the environments."""
         self.env.close()
         self.evaluation.close()
-
-
-def _level_metrics(measured: dict[str, Any], levels: int) -> dict[str, float]:
-    """Of the last update: how far every level moved, the contraction ratio, and seconds a level."""
-    if "delta/1" not in measured:
-        return {}
-    numbers = range(1, levels + 1)
-    deltas = [float(measured[f"delta/{k}"]) for k in numbers]
-    result = {f"delta/{k}": delta for k, delta in zip(numbers, deltas, strict=True)}
-    result |= {f"time/level_{k}": measured[f"time/level_{k}"] for k in numbers}
-    return result | contraction(deltas)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kpg_fast.envs import EnvSpec
-from kpg_fast.kernels.level_step.ref import ALPHA
+from kpg_fast.kernels.level_step.ref import ALPHA, BETAS
 from kpg_fast.kpg import k_level_update
 from kpg_fast.networks.mlp import Buffers, Deltas
 from kpg_fast.off_policy.actor import Actor, Own
@@ -45,6 +45,7 @@ class OffPolicyAlgorithm(ABC, Generic[Prepared]):
         dtype: float32, or float64 for tests.
         debug_drift: verify after every level that theta and the optimiser state are untouched.
         precision: of the perceptrons' products, see :mod:`kpg_fast.kernels.mlp`.
+        device: where everything lies.
     """
 
     critic: Learner
@@ -58,11 +59,20 @@ class OffPolicyAlgorithm(ABC, Generic[Prepared]):
         dtype: torch.dtype,
         debug_drift: bool = False,
         precision: str = "fp32",
+        device: torch.device | None = None,
     ) -> None:
         self.spec, self.settings, self.levels = spec, settings, levels
-        self.actor = Actor(spec, settings, inputs, dtype, debug_drift, precision)
-        self.buffers = Buffers(dtype)
+        self.actor = Actor(spec, settings, inputs, dtype, debug_drift, precision, device)
+        self.buffers = Buffers(dtype, device)
         self.updates = 0
+
+    def critic_learner(self, shapes: Mapping[str, tuple[int, ...]], groups: int) -> Learner:
+        """The critics' parameters and targets."""
+        s, dtype, device = self.settings, self.actor.learner.dtype, self.actor.device
+        more = ("target",)
+        return Learner(
+            shapes, groups, s.optimizer, s.critic_lr, s.max_grad_norm, s.eps, dtype, more_slots=more, device=device
+        )
 
     @abstractmethod
     def initialise_critic(self, generator: torch.Generator) -> None:
@@ -105,16 +115,30 @@ class OffPolicyAlgorithm(ABC, Generic[Prepared]):
         Returns:
             Scalars as tensors, seconds under ``time/``.
         """
+        self.correct_rates()
+        measured = self.learn(batch, self.actor.noise(batch, generator), measure)
+        self.count()
+        return measured
+
+    def learn(self, batch: Batch, noise: Tensor | None, measure: bool = False) -> dict[str, Any]:
+        """The part of :meth:`update` that is the same every time: what a card captures."""
         start = perf_counter()
-        self._correct_rates()
         measured: dict[str, Any] = self.critic_gradient(batch)
         self.critic.commit(self.critic.step(tuple(self.critic.views("grad").values()), 1))
         between = perf_counter()
-        measured |= self.update_actor(batch, self.actor.noise(batch, generator), measure)
-        self.updates += 1
-        self.follow()
+        measured |= self.update_actor(batch, noise, measure)
+        if not self.settings.target_interval:
+            for learner in self.learners:
+                learner.store.polyak("theta", "target", self.settings.tau)
         measured["critic_grad_norm"] = self.critic.grad_norm.max()
         return measured | {"time/critic": between - start, "time/levels": perf_counter() - between}
+
+    def count(self) -> None:
+        """An update has been made, or queued; every ``target_interval`` of them the targets become copies."""
+        self.updates += 1
+        if self.settings.target_interval and self.updates % self.settings.target_interval == 0:
+            for learner in self.learners:
+                learner.store.copy("theta", "target")
 
     def update_actor(self, batch: Batch, noise: Tensor | None, measure: bool = False) -> dict[str, Any]:
         """One K-level step of the actors."""
@@ -142,22 +166,30 @@ class OffPolicyAlgorithm(ABC, Generic[Prepared]):
         learner.commit(k_level_update("theta", self.levels, level_one, policy_gradient, step, anticipate))
         return measured | {"grad_norm": learner.grad_norm.max()}
 
-    def _correct_rates(self) -> None:
-        """lr g / (sqrt(v / c) + eps) = lr sqrt(c) g / (sqrt(v) + eps sqrt(c)), c = 1 - alpha^t."""
-        s = self.settings
-        if s.optimizer == "rmsprop" and s.rmsprop_correction:
-            for learner, lr in ((self.actor.learner, s.lr), (self.critic, s.critic_lr)):
-                root = (1 - ALPHA ** (learner.steps + 1)) ** 0.5
-                learner.lr, learner.eps = lr * root, s.rmsprop_eps * root
+    @property
+    def learners(self) -> tuple[Learner, Learner]:
+        """Actors and critics."""
+        return self.actor.learner, self.critic
 
-    def follow(self) -> None:
-        """Move the targets: a little at every update, or wholly every ``target_interval`` of them."""
-        every = self.settings.target_interval
-        for learner in (self.actor.learner, self.critic):
-            if every == 0:
-                learner.store.polyak("theta", "target", self.settings.tau)
-            elif self.updates % every == 0:
-                learner.store.copy("theta", "target")
+    def correct_rates(self) -> None:
+        """lr g / (sqrt(v / c) + eps) = lr sqrt(c) g / (sqrt(v) + eps sqrt(c)), c = 1 - alpha^t."""
+        for learner in self.learners:
+            learner.correction = self._correction(learner.steps + 1)
+
+    def _correction(self, step: int) -> float:
+        s = self.settings
+        return (1 - ALPHA**step) ** 0.5 if s.optimizer == "rmsprop" and s.rmsprop_correction else 1.0
+
+    def rates(self, ahead: int) -> list[tuple[float, float]]:
+        """The two factors of the actors' and of the critics' step ``ahead`` updates from now, as a card reads them."""
+        from kpg_fast.kernels.level_step.gpu import step_sizes  # here, because it imports Triton
+
+        found = []
+        for learner in self.learners:
+            step = learner.steps + 1 + ahead
+            size, root = step_sizes(learner.optimizer, learner.lr, BETAS, step)
+            found.append((size, root / self._correction(step)))
+        return found
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters, targets and optimiser states, for an exact resume."""

@@ -49,10 +49,13 @@ class Learner:
         self.store = ParameterStore(Layout(shapes), groups, slots, dtype, device)
         self.theta = self.store.views("theta")
         self.steps = 0
+        self.correction = 1.0
+        """What learning rate and epsilon of the next step are multiplied by: see `OffPolicyAlgorithm.correct_rates`."""
         self.drift = DriftCheck(self.store, self.moments) if debug_drift else None
         self.grad_norm = torch.zeros(groups, dtype=dtype, device=device)
         self.rates: Tensor | None = None
-        """On a card the two factors of the next step, which then stand for ``lr`` and ``steps``: see `level_step`."""
+        """On a card the two factors of the next step, which then stand for ``lr``, ``steps`` and ``correction``: see
+        `level_step`."""
 
     def views(self, slot: str) -> dict[str, Tensor]:
         """The parameters of a slot by name, each [G, ...], sharing its memory."""
@@ -75,8 +78,8 @@ class Learner:
             self.drift.begin()
         settings: dict[str, Any] = {
             "optimizer": self.optimizer,
-            "lr": self.lr,
-            "eps": self.eps,
+            "lr": self.lr * self.correction,
+            "eps": self.eps * self.correction,
             "max_grad_norm": self.max_grad_norm,
             "step": self.steps + 1,
         }
@@ -87,7 +90,7 @@ class Learner:
             store.slot(slot),
             [store.slot(f"{name}_k") for name in self.moments],
             rates=self.rates,
-            **settings,
+            **settings if self.rates is None else settings | {"eps": self.eps},
         )
         if self.drift:
             self.drift.after_level(k, slot, **settings)

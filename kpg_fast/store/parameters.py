@@ -128,5 +128,8 @@ class ParameterStore:
         return checksum
 
     def polyak(self, src: str, dst: str, tau: float) -> None:
-        """Move a target on the host: dst = (1 - tau) dst + tau src, with tau in [0, 1]."""
+        """Move a target: dst = (1 - tau) dst + tau src, with tau in [0, 1]; on a card that is queued."""
+        if not self.on_host:
+            self.slot(dst).mul_(1 - tau).add_(self.slot(src), alpha=tau)
+            return
         _C.polyak(self.slot(src).numpy(), self.slot(dst).numpy(), tau)

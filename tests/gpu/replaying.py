@@ -4,7 +4,7 @@ Python does not run again, so whatever it decided when the work was captured sta
 """
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 _recorders = []
@@ -47,11 +47,15 @@ def capture(work):
 
 
 def outside(function):
-    """A function that writes to memory by other means than torch's operations, recorded as a whole."""
+    """A function that computes by other means than torch's operations, recorded as a whole."""
 
     def recorded(*args):
-        if _recorders:
-            _recorders[-1].steps.append((lambda *a: function(*a), args, {}, []))
-        function(*args)
+        if not _recorders:
+            return function(*args)
+        with _disable_current_modes():
+            out = function(*args)
+        made = [x for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
+        _recorders[-1].steps.append((function, args, {}, made))
+        return out
 
     return recorded

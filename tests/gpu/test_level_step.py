@@ -76,3 +76,18 @@ def test_float64_is_the_definition(device):
     gpu.level_step(theta, grad, state, out, state_out, norm, **{**DEFAULTS, **common})
     for ours, truth in zip((out, *state_out, norm), exact, strict=True):
         torch.testing.assert_close(ours.cpu(), truth, rtol=1e-14, atol=0)
+
+
+def test_rmsprops_correction_is_a_factor_of_its_root(device):
+    """lr sqrt(c) g / (sqrt(v) + eps sqrt(c)), which the CPU takes, with c read from the device as 1 / sqrt(c)."""
+    theta, grad, state = slots(SETTINGS[1], 2, 33)
+    common = {**SETTINGS[1], "step": 3, "max_grad_norm": 1.0}
+    root = (1 - 0.99**3) ** 0.5
+    expected = definition(
+        *(t.double() for t in (theta, grad, *state)), **{**common, "lr": 2e-3 * root, "eps": common["eps"] * root}
+    )
+    theta_d, grad_d, *state_d = move(device, theta, grad, *state)
+    rates = torch.tensor([2e-3, 1 / root], device=device)
+    ours = step(theta_d, grad_d, state_d, **common, lr=float("nan"), rates=rates)
+    for got, truth in zip(ours, expected, strict=True):
+        torch.testing.assert_close(got.cpu().double(), truth, rtol=1e-6, atol=1e-7)

@@ -94,7 +94,9 @@ def test_what_does_not_fit_is_an_error():
     p, x, dy = case((2, 9, 5, 16, 3))
     with pytest.raises(ValueError, match=r"mid.w must be \[2, 16, 16\]"):
         run(mlp, p | {"mid.w": p["mid.w"][:, :-1]}, x, dy)
+    with pytest.raises(UsageError, match="tf32 is one of GPUs"):
+        run(mlp, p, x, dy, "tf32")
     with pytest.raises(UsageError, match="precision must be one of"):
         run(mlp, p, x, dy, "fp8")
-    with pytest.raises(UsageError, match="float32 on the CPU alone"):
+    with pytest.raises(UsageError, match="float32 alone"):
         run(mlp, *doubled(p, x, dy), "bf16")

@@ -6,7 +6,8 @@ The four first layers are one product: ``state.w`` has the columns of w1, w2, v 
 its output with the ReLU applied to all but b1's.
 
 Shapes: state [R, S], first [1, R, 2 Y + 2 M], w1 [R, N M], b1 and w2 [R, M], v [R, 1]; parameters have a leading axis
-of 1. Results are written to the caller's memory. Float32 on the CPU runs in csrc, the rest takes ``ref.py``.
+of 1. Results are written to the caller's memory. Float32 runs in csrc or, on a GPU, in Triton; the rest takes
+``ref.py``.
 """
 
 from typing import Any
@@ -39,4 +40,10 @@ def backward(
 
 
 def _implementation(state: Tensor) -> Any:
-    return cpu if state.dtype == torch.float32 and state.device.type == "cpu" else ref
+    if state.dtype != torch.float32:
+        return ref
+    if state.device.type == "cuda":
+        from kpg_fast.kernels.hypernetwork import gpu  # here, because it imports Triton
+
+        return gpu
+    return cpu if state.device.type == "cpu" else ref

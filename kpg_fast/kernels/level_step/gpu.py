@@ -49,7 +49,7 @@ def _step_kernel(
     else:
         if RULE == "rmsprop":
             v = decay2 * tl.load(second_in + at, inside, 0.0) + gain2 * direction * direction
-            direction = direction / (tl.sqrt_rn(v) + eps)
+            direction = direction / (tl.sqrt_rn(v) * number(root_correction) + eps)
             if second_out is not None:
                 tl.store(second_out + at, v, inside)
         if first_in is not None:
@@ -60,7 +60,7 @@ def _step_kernel(
 
 
 def step_sizes(optimizer: str, lr: float, betas: Sequence[float], step: int) -> tuple[float, float]:
-    """Return what depends on the step's number: the factor of the direction, and that of Adam's root.
+    """Return what depends on the step's number: the factor of the direction, and that of the root.
 
     A captured graph reads the two from device memory; so they are computed here and not in the kernel.
     """

@@ -159,6 +159,19 @@ def weights_product(
     )  # fmt: skip
 
 
+def weights_into(x: Tensor, d: Tensor, dw: Tensor, db: Tensor, precision: str) -> None:
+    """Write x^T d to ``dw`` [G, I, O] and the sums of d's rows to ``db`` [G, O], the caller's memory."""
+    groups, rows, ins = x.shape
+    parts = weight_parts(groups, rows, ins, d.shape[2])
+    if parts == 1:
+        weights_product(x, d, dw[None], db[None], precision)
+        return
+    dw_parts, db_parts = (torch.empty(parts, *into.shape, device=into.device) for into in (dw, db))
+    weights_product(x, d, dw_parts, db_parts, precision)
+    torch.sum(dw_parts, 0, out=dw)
+    torch.sum(db_parts, 0, out=db)
+
+
 def forward(
     x: Tensor, w: Tensor, b: Tensor | None, activation: str, precision: str, keep: bool
 ) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,9 @@ The deltas are linear in dy: whoever needs the gradient for several scales of on
 
 Shapes: x [G, R, I] (or [1, R, I], the same for every set), h1, h2, d1, d2 [G, R, H], y and dy [G, R, out]; parameters
 ``in.w`` [G, I, H], ``in.b`` [G, H], ``mid.w`` [G, H, H], ``mid.b`` [G, H], ``out.w`` [G, H, out], ``out.b`` [G, out].
-Results are written to the caller's memory. Float32 on the CPU runs in csrc; everything else takes the definition in
-``ref.py``. ``precision="bf16"`` rounds the factors of the middle layer's products to bfloat16 (sums stay float32).
+Results are written to the caller's memory. Float32 runs in csrc or, on a GPU, in Triton; everything else takes the
+definition in ``ref.py``. ``precision="bf16"`` rounds the factors of the middle layer's products to bfloat16 (sums stay
+float32), ``"tf32"``, on a GPU only, those of all products to tf32.
 """
 
 from typing import Any
@@ -28,7 +29,7 @@ def forward(p: Parameters, x: Tensor, h1: Tensor, h2: Tensor, y: Tensor, precisi
     """Write the layers' outputs at ``x`` to ``h1``, ``h2`` and ``y``.
 
     Raises:
-        UsageError: an unknown precision, or float64 with bf16.
+        UsageError: an unknown precision, float64 in another than fp32, or tf32 on a CPU.
     """
     _implementation(x, precision).forward(p, x, h1, h2, y, precision)
 
@@ -51,6 +52,10 @@ def _implementation(x: Tensor, precision: str) -> Any:
     check_precision(precision)
     if x.dtype == torch.float32 and x.device.type == "cpu":
         return cpu
-    if precision != "fp32":
-        raise UsageError(f"precision = {precision!r}: perceptrons have it for float32 on the CPU alone")
+    if x.dtype == torch.float32 and x.device.type == "cuda":
+        from kpg_fast.kernels.mlp import gpu  # here, because it imports Triton
+
+        return gpu
+    if precision != "fp32" and x.dtype != torch.float32:
+        raise UsageError(f"precision = {precision!r}: perceptrons have it for float32 alone")
     return ref
