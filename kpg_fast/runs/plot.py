@@ -7,6 +7,7 @@ there is one seed; dots are greedy evaluations.
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ _X = {"env_steps": "environment steps (millions)", "seconds": "wall-clock (minut
 _X_UNIT = {"env_steps": 1e6, "seconds": 60.0}
 _Y = {"win_rate": "win rate", "return_mean": "return"}
 _POINTS = 200
+_LABEL_WIDTH, _LABEL_HEIGHT = 200, 0.19  # letters of a line of the legend; inches
 # Okabe and Ito's colours, told apart by colour-blind readers.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -58,9 +60,8 @@ def draw(runs: Sequence[Run], target: Path) -> list[Path]:
                 )
             _dress(panel, x, y)
         row[0].set_title(f"{title}: {_Y[y]}", loc="left", fontsize=10)
-        if row[-1].get_legend_handles_labels()[0]:
-            row[-1].legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     figure.suptitle(_title(runs), fontsize=11)
+    _explain(figure, axes[:, -1])
     files = [target.with_name(f"{target.name}.{suffix}") for suffix in ("png", "svg")]
     for file in files:
         aside = file.with_name(f".{file.name}.partial")
@@ -127,6 +128,17 @@ def on_one_grid(curves: Sequence[Array]) -> tuple[Array, Array]:
     else:
         grid = np.linspace(start, max(start, end), _POINTS)
     return grid, np.stack([np.interp(grid, curve[0], curve[1]) for curve in curves])
+
+
+def _explain(figure: Any, panels: Sequence["Axes"]) -> None:
+    """A legend of all panels' lines, below them: a label names every setting that differs, which may be many."""
+    lines: dict[str, Any] = {}
+    for panel in panels:
+        for line, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            lines.setdefault(fill(label, _LABEL_WIDTH, break_long_words=False), line)
+    if lines:
+        figure.set_figheight(figure.get_figheight() + _LABEL_HEIGHT * sum(1 + label.count("\n") for label in lines))
+        figure.legend(lines.values(), lines.keys(), loc="outside lower left", fontsize=8, frameon=False)
 
 
 def _dress(panel: "Axes", x: str, y: str) -> None:

@@ -84,6 +84,18 @@ def test_groups_are_labelled_by_what_differs(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.filterwarnings("error:constrained_layout not applied")
+def test_long_labels_leave_room_for_the_curves(tmp_path: Path) -> None:
+    many = {
+        "optimizer": "rmsprop", "max_grad_norm": 10.0, "num_epochs": 2, "gae_lambda": 0.9, "ent_coef": 0.5,
+        "value_norm": True, "death_mask": True, "shared_actor": False, "recurrent": False, "clip_eps": 0.123456,
+    }  # fmt: skip
+    made_run(tmp_path / "a")
+    made_run(tmp_path / "b", **many)
+    _, svg = draw(find_runs([tmp_path]), tmp_path / "all")
+    assert "clip_eps=0.123456" in svg.read_text()
+
+
 def test_one_run_is_not_two(tmp_path: Path) -> None:
     made_run(tmp_path / "a")
     made_run(tmp_path / "b")
