@@ -4,29 +4,35 @@
     python -m bench.gpu_training --out FILE      # the same rows, each written as soon as it is measured
 
 JaxMARL's setting on 2s3z (GRU of 128 units, 128 steps, 4 epochs of 4 minibatches), tf32 products and bf16 lookahead. An
-update is timed from its call to its metrics; the first two, which compile and capture, are thrown away.
+update is timed from its call to its metrics; the first two, which compile and capture, are thrown away. The off-policy
+algorithms have the sizes of bench/off_policy.py; 50 updates and the reading of their metrics are timed together.
 """
 
 import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 
 from bench.measure import Case, Samples, rows_of
+from bench.off_policy import parts
 from bench.plain_mappo import PlainKMappo
 from bench.update import first_minibatch
 from kpg_fast.config import Config
 from kpg_fast.envs import StepArrays, make
+from kpg_fast.graphs import cuda_graph
 from kpg_fast.k_mappo_trainer import KMappoTrainer
-from kpg_fast.place import place_of
+from kpg_fast.off_policy.learning import OnDevice
+from kpg_fast.place import Place, place_of
 from kpg_fast.rollout import Rollout
 
 UPDATES = 5
-TESTS = ("tests/gpu/test_training.py",)
+OFF_POLICY_UPDATES = 50
+TESTS = ("tests/gpu/test_training.py", "tests/gpu/test_off_policy.py")
 
 
 def built(num_envs: int = 4096, levels: int = 2, seeds: int = 1, **values: Any) -> KMappoTrainer:
@@ -114,9 +120,27 @@ def stepping(name: str = "smax/2s3z", num_envs: int = 65_536, steps: int = 100) 
     return {"ours": found}
 
 
+def off_policy(algorithm: str, batch_size: int, place: Place) -> Samples:
+    """Milliseconds an update of two agents in HalfCheetah's sizes, K = 2: in a graph, without; and K = 1."""
+    contenders = {"ours": (2, place), "no graphs": (2, replace(place, graphs=False)), "K1": (1, place)}
+    samples: Samples = {}
+    for name, (levels, where) in contenders.items():
+        made, experience, generator = parts(algorithm, 2, batch_size, levels, place=where)
+        learning = OnDevice(made, experience, generator, where, OFF_POLICY_UPDATES, cuda_graph)
+        samples[name] = []
+        for turn in range(UPDATES + 1):
+            begin = time.perf_counter()
+            learning.learn(OFF_POLICY_UPDATES, True, {"time/replay": 0.0})
+            learning.read()
+            if turn:
+                samples[name].append(1e3 * (time.perf_counter() - begin) / OFF_POLICY_UPDATES)
+    return samples
+
+
 def cases(peers: str | None = None) -> list[Case]:
     """Everything, what matters most first; ``UsageError`` where there is no card."""
-    place_of(Config.make("k-mappo", "smax/2s3z", device="cuda"))
+    card = place_of(Config.make("k-mappo", "smax/2s3z", device="cuda"))
+    hosted = replace(card, hosted=True)
     case = partial(Case, metric="env_sps", unit="env steps/s", tests=TESTS)
     ms = partial(Case, unit="ms", higher_is_better=False, tests=TESTS)
     found = [case(name="cuda.smax_step/2s3z/65536", run=stepping)]
@@ -131,6 +155,9 @@ def cases(peers: str | None = None) -> list[Case]:
     for levels_ in (1, 2):
         name = f"cuda.update/2s3z/separate/K{levels_}"
         found.append(ms(name=name, metric="update_ms", run=partial(one_minibatch, levels_), reference="plain"))
+    for algorithm, size in (("k-facmac", 100), ("k-facmac", 1024), ("k-maddpg", 1024)):
+        run, name = partial(off_policy, algorithm, size, hosted), f"cuda.off_policy/{algorithm}/N2/B{size}/K2"
+        found.append(ms(name=name, metric="update_ms", run=run, reference="no graphs"))
     return found
 
 

@@ -17,6 +17,7 @@ from kpg_fast.k_facmac import KFacmac
 from kpg_fast.k_maddpg import KMaddpg
 from kpg_fast.off_policy.experience import Batch, Transitions
 from kpg_fast.off_policy.settings import FACMAC_PRESETS, MADDPG_PRESETS
+from kpg_fast.place import CPU, Place
 
 TESTS = ("tests/off_policy/test_update.py", "tests/bench/test_plain_off_policy.py", "tests/kernels/test_mixer.py")
 
@@ -31,20 +32,35 @@ def build(
     **values: Any,
 ) -> tuple[KMaddpg | KFacmac, Batch]:
     """An algorithm with random parameters and a random minibatch of transitions."""
+    plain = {"state_norm": False, "rmsprop_correction": False}  # as the plain implementation
+    made, experience, generator = parts(algorithm, num_agents, batch_size, levels, dtype, precision, **plain | values)
+    return made, experience.sample(generator)
+
+
+def parts(
+    algorithm: str,
+    num_agents: int,
+    batch_size: int,
+    levels: int,
+    dtype: torch.dtype = torch.float32,
+    precision: str = "fp32",
+    place: Place = CPU,
+    **values: Any,
+) -> tuple[KMaddpg | KFacmac, Transitions, torch.Generator]:
+    """An algorithm with random parameters, a replay of random transitions, and what draws from it."""
     bound = np.ones((num_agents, 6 // num_agents), np.float32)
     spec = EnvSpec("bench", 1, num_agents, 12, 17, 6 // num_agents, 1000, -bound, bound)
     presets = FACMAC_PRESETS if algorithm == "k-facmac" else MADDPG_PRESETS
-    plain: dict[str, Any] = {"state_norm": False, "rmsprop_correction": False}  # as the plain implementation
-    settings = replace(presets["mamujoco"], batch_size=batch_size, buffer_size=4 * batch_size, **plain, **values)
-    experience = Transitions(spec, settings, dtype)
+    settings = replace(presets["mamujoco"], batch_size=batch_size, buffer_size=4 * batch_size, **values)
+    experience = Transitions(spec, settings, dtype, place=place)
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(experience.ring.rows.shape, generator=generator)
     experience.columns.views(rows)["terminated"].copy_(rows[:, 0] > 2)
     experience.ring.add(rows)
     kind: type[KMaddpg] | type[KFacmac] = KFacmac if algorithm == "k-facmac" else KMaddpg
-    made = kind(spec, settings, levels, spec.obs_size, dtype, precision=precision)
+    made = kind(spec, settings, levels, spec.obs_size, dtype, precision=precision, device=place.device)
     made.initialise(generator)
-    return made, experience.sample(generator)
+    return made, experience, generator
 
 
 def against_plain(algorithm: str, num_agents: int, batch_size: int, levels: int) -> Samples:

@@ -27,38 +27,34 @@ CALLED = {
     "mixer": ("mix", "mix_backward", "mix_one_live"),
     "level_step": ("level_step",),
 }
-"""Kernels that are called by name, without an op of torch."""
+"""What is called of the kernels that are no ops in registration.py's way."""
 OPS = ("linear", "gru")
 
 
 @pytest.fixture
 def card(device, monkeypatch):
-    """A card, or what stands for one: the CPU, whose optimiser reads its rates from memory."""
-    if device.type == "cpu":
-        level_step = import_module("kpg_fast.kernels.level_step.gpu")
-        monkeypatch.setattr("kpg_fast.kernels.level_step.cpu", level_step)
-        for kernel, names in CALLED.items():
-            if kernel != "level_step":
-                stand_in(monkeypatch, kernel, "cpu", names)
-    return device
+    """Makes a card, or what stands for one: the CPU, whose optimiser reads its rates from memory.
 
+    With ``kernels`` its other operations are the card's too. What the CPU is to compute in its own way comes before.
+    """
 
-@pytest.fixture
-def kernels(card, monkeypatch):
-    """The same with the card's kernels, interpreted."""
-    if card.type == "cpu":
-        for kernel, names in CALLED.items():
-            if kernel != "level_step":
-                stand_in(monkeypatch, kernel, "gpu", names)
-        for op in OPS:
-            monkeypatch.setitem(sys.modules, f"kpg_fast.kernels.{op}.cpu", import_module(f"kpg_fast.kernels.{op}.gpu"))
-    return card
+    def begin(kernels=False):
+        if device.type == "cpu":
+            for kernel, names in CALLED.items():
+                stand_in(monkeypatch, kernel, "gpu" if kernels or kernel == "level_step" else "cpu", names)
+            for op in OPS if kernels else ():
+                gpu = import_module(f"kpg_fast.kernels.{op}.gpu")
+                monkeypatch.setitem(sys.modules, f"kpg_fast.kernels.{op}.cpu", gpu)
+        return device
+
+    return begin
 
 
 def stand_in(monkeypatch, kernel, file, names):
     module = import_module(f"kpg_fast.kernels.{kernel}.{file}")
-    seen = SimpleNamespace(**{name: replaying.outside(getattr(module, name)) for name in names})
-    monkeypatch.setattr(f"kpg_fast.kernels.{kernel}.cpu", seen)
+    if kernel != "level_step":  # an op of torch, which is recorded as it is
+        module = SimpleNamespace(**{name: replaying.outside(getattr(module, name)) for name in names})
+    monkeypatch.setattr(f"kpg_fast.kernels.{kernel}.cpu", module)
 
 
 def trainer_for(device, graphs=False, algorithm="k-facmac", env="toy/meetup", **values):
@@ -114,11 +110,12 @@ MATCHED = [
 
 
 @pytest.mark.parametrize("values", MATCHED, ids=str)
-def test_learns_as_on_the_cpu(kernels, values):
+def test_learns_as_on_the_cpu(card, values):
     # RMSProp would turn rounding into whole steps
     values = values | {"optimizer": "sgd", "lr": 5.0, "critic_lr": 0.5, "warmup": 6}
     before = {name: value.clone() for name, value in trainer_for(None, **values).tensors().items()}
-    plain, ours = after(trainer_for(None, **values), 1), after(trainer_for(kernels, **values), 1)
+    plain = after(trainer_for(None, **values), 1)
+    ours = after(trainer_for(card(kernels=True), **values), 1)
     assert ours[0][0]["learned"] == 2
     assert_close(plain, ours)
     for name in ("actor/theta", "critic/theta"):
@@ -129,14 +126,15 @@ def test_learns_as_on_the_cpu(kernels, values):
 
 @pytest.mark.parametrize("values", [{"rmsprop_correction": True}, {"optimizer": "adam", "critic_lr": 0.003}], ids=str)
 def test_steps_take_the_rates_of_the_cpu(card, values):
-    ours = after(trainer_for(card, debug_drift=True, **values), 2)
-    assert_close(after(trainer_for(None, **values), 2), ours)
+    plain = after(trainer_for(None, **values), 2)
+    assert_close(plain, after(trainer_for(card(), debug_drift=True, **values), 2))
 
 
 def test_a_run_goes_from_the_cpu_to_a_card_and_back(card):
     values = {"rmsprop_correction": True, "env": "toy/climbing"}
-    plain, on_card = trainer_for(None, **values), trainer_for(card, graphs=True, **values)
+    plain = trainer_for(None, **values)
     after(plain, 2)
+    on_card = trainer_for(card(), graphs=True, **values)
     on_card.restore(plain.tensors(), plain.counters())
     expected, ours = after(plain, 2), after(on_card, 2)  # captured with the counters of the run before
     assert_close(expected, ours)
@@ -157,6 +155,7 @@ REPLAYED = [
 
 @pytest.mark.parametrize("values", REPLAYED, ids=str)
 def test_graphs_give_the_numbers_of_single_operations(card, values):
-    eager = after(trainer_for(card, **values), 4)
+    device = card()
+    eager = after(trainer_for(device, **values), 4)
     assert eager[0][-1]["learned"] == 6
-    assert_same(eager, after(trainer_for(card, graphs=True, **values), 4))
+    assert_same(eager, after(trainer_for(device, graphs=True, **values), 4))

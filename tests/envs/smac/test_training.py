@@ -176,6 +176,20 @@ def test_games_beside_a_learner_elsewhere_give_the_same_run(game):
         torch.testing.assert_close(value, found[1][0][name], rtol=0, atol=1e-6, msg=name)
 
 
+def test_games_beside_an_off_policy_learner_elsewhere_give_the_same_run(game):
+    found = []
+    for place in (CPU, Place(torch.device("cpu"), hosted=True)):
+        with closing(OffPolicyTrainer(config("k-facmac", options=("sync=true",)), torch.float64, place)) as trainer:
+            lines = [trainer.update() for _ in range(2)]
+            found.append(weights(trainer))
+            assert lines[-1]["learned"] > 0
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], rtol=0, atol=1e-9, msg=name)
+    with closing(OffPolicyTrainer(config("k-facmac"), place=Place(torch.device("cpu"), hosted=True))) as trainer:
+        assert trainer.env.uneven  # whoever is ready goes on
+        assert [trainer.update()["learned"] for _ in range(2)][-1] > 0
+
+
 def test_recurrent_k_facmac_learns_from_whole_episodes_without_the_lost_one(game):
     set_faults(game, {"kind": "crash", "at": 100, "times": 1})
     learned, lost = [], []
