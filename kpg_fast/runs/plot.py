@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kpg_fast.errors import UsageError
-from kpg_fast.runs.records import Run, group_runs
+from kpg_fast.runs.records import Run, group_runs, has_winners
 from kpg_fast.runs.statistics import Array, stratified_bootstrap
 from kpg_fast.store.files import writing
 
@@ -90,8 +90,8 @@ def _rows(runs: Sequence[Run]) -> list[tuple[str, str, list[str]]]:
 
 
 def _measured(runs: Sequence[Run], task: str, y: str) -> bool:
-    """While training or by a greedy evaluation; nobody wins at running."""
-    if y == "win_rate" and task.startswith("mamujoco/"):
+    """While training or by a greedy evaluation."""
+    if y == "win_rate" and not has_winners(task):
         return False
     return any(run.curve("env_steps", name).size for run in runs if run.task == task for name in (y, f"eval/{y}"))
 

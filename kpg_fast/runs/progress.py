@@ -9,7 +9,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Protocol
 
-from kpg_fast.runs.records import name_of_task
+from kpg_fast.runs.records import has_winners, name_of_task
 from kpg_fast.trainer import Trainer
 
 _LINE_EVERY = 10.0  # seconds between plain lines
@@ -118,6 +118,7 @@ class Status:
         self.title = f"{config.algorithm} K={config.levels} on {task}, {several}"
         self.total_steps = trainer.num_updates * (config.total_steps // config.num_updates)
         self.finished_at: deque[float] = deque(maxlen=20)
+        self.has_winners = has_winners(task)
         self.warned = False
 
     def add(self, metrics: dict[str, float]) -> str | None:
@@ -152,7 +153,7 @@ class Status:
             ("greedy win", "eval/win_rate", ".3f"),
             ("greedy return", "eval/return_mean", ".3f"),
         ):
-            if metric in metrics:
+            if metric in metrics and (self.has_winners or "win" not in name):
                 cells[name] = format(metrics[metric], form)
         if dropped := metrics.get("smac/dropped_episodes"):
             cells["lost episodes"] = f"{dropped:.0f}"

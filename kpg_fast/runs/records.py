@@ -72,6 +72,11 @@ def name_of_task(env: str, facts: Mapping[str, str]) -> str:
     return f"{env} ({', '.join(known)})" if known else env
 
 
+def has_winners(task: str) -> bool:
+    """Whether an episode of this environment can be won; nobody wins at running."""
+    return not task.startswith("mamujoco/")
+
+
 def find_runs(paths: Iterable[Path]) -> list[Run]:
     """Read run directories, and those that directories among ``paths`` hold (one or two levels down).
 

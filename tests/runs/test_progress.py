@@ -10,13 +10,13 @@ from kpg_fast.runs.progress import Lines, Progress, Silent
 from tests.fake_trainer import FakeTrainer
 
 
-def trainer() -> FakeTrainer:
-    return FakeTrainer(Config.make(num_envs=4, num_steps=8, num_minibatches=2, total_steps=128))
+def trainer(env: str = "smax/2s3z") -> FakeTrainer:
+    return FakeTrainer(Config.make(env=env, num_envs=4, num_steps=8, num_minibatches=2, total_steps=128))
 
 
-def follow(progress: Progress) -> None:
+def follow(progress: Progress, env: str = "smax/2s3z") -> None:
     """What the run loop does with it."""
-    fake = trainer()
+    fake = trainer(env)
     with progress:
         progress.begin(fake, Path("runs/x"))
         while fake.updates < fake.num_updates:
@@ -48,6 +48,13 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert part in lines[-1]
     assert len(lines) == 4  # no line for every update
+
+
+def test_no_win_rate_where_nobody_wins(capsys: pytest.CaptureFixture[str]) -> None:
+    follow(Lines(), "mamujoco/Ant-4x2")
+    said = capsys.readouterr().out
+    assert "greedy return" in said
+    assert " win " not in said
 
 
 def test_python_warns_of_what_a_silent_run_would_show() -> None:
