@@ -49,7 +49,12 @@ def place_of(config: Config) -> Place:
 
 def on_this_machine(config: Config) -> Config:
     """The configuration of a run that is to be loaded: where there is no card, of the CPU."""
-    if config.device == "cpu" or torch.cuda.is_available():
+    return config if torch.cuda.is_available() else on_cpu(config)
+
+
+def on_cpu(config: Config) -> Config:
+    """The configuration on the CPU, in a precision that it has."""
+    if config.device == "cpu":
         return config
     return replace(config, device="cpu", precision="fp32" if config.precision == "tf32" else config.precision)
 
@@ -109,7 +114,7 @@ class Staged:
         sent = {}
         for name, part in chosen.items():
             if name not in memory or len(memory[name]) < len(part):
-                memory[name] = pinned(arrays[name].shape, part.dtype)
+                memory[name] = pinned(part.shape, part.dtype)
             staged = memory[name][: len(part)].copy_(part)
             sent[name] = staged.to(self.device, non_blocking=True, copy=True)
         if self.device.type == "cuda":

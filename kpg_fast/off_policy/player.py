@@ -24,8 +24,8 @@ class Player:
         spec, dtype = actor.spec, actor.learner.dtype
         self.moving = moving_actuators(spec, dtype)
         self._sent, self._fetched = Staged(place.device) if place.hosted else None, Fetched()
-        outputs = spec.num_agents * num_envs * spec.num_actions if place.device.type != "cpu" else 0
-        self._answers = pinned((outputs,), dtype)
+        outputs = spec.num_agents * num_envs * spec.num_actions
+        self._answers = pinned((outputs,), dtype) if place.hosted else torch.empty(0)
         self.last_action = torch.zeros(spec.num_agents, num_envs, spec.num_actions, dtype=dtype)
         rows = num_envs * spec.num_agents // actor.learner.groups
         net = actor.network
@@ -92,9 +92,8 @@ class Player:
         arrays = {"x": x.transpose(0, 1).numpy(), "reset": reset.numpy(), "envs": envs.numpy()}
         sent = self._sent.send(arrays, np.arange(len(envs)))
         y = self._asked(sent["x"].transpose(0, 1), sent["reset"], sent["envs"])
-        if y.device.type == "cpu":
-            return y
-        answer = self._answers[: y.numel()].view(y.shape)
+        # in the order of the outputs' memory, in which random numbers are drawn for them
+        answer = self._answers.as_strided(y.shape, y.stride())
         self._fetched.fetch([(y, answer)])
         self._fetched.wait()
         return answer

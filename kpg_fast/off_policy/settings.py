@@ -108,8 +108,7 @@ class OffPolicy:
 # FACMAC, github.com/oxwhirl/facmac (commit d7e62b8): src/config/algs/facmac_mamujoco.yaml for all numbers but RMSProp's
 # epsilon (default.yaml: optim_eps; its alpha, 0.99, is ours too) and the actor's regulariser (facmac_learner.py). It
 # uses Adam with epsilon 0.01 there; RMSProp is the K-level paper's choice (arXiv 2509.12117). Normalised states and
-# RMSProp's correction are ours: without them K-FACMAC does not learn reliably, K-MADDPG not at all
-# (docs/results/mamujoco_halfcheetah).
+# RMSProp's correction are ours: without them neither learns reliably (docs/results/mamujoco_halfcheetah).
 _FACMAC_MAMUJOCO = OffPolicy(state_norm=True, rmsprop_correction=True)
 _MADDPG_MAMUJOCO = replace(_FACMAC_MAMUJOCO, shared_critic=False)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from kpg_fast.config import Config
 from kpg_fast.envs import VecEnv
 from kpg_fast.errors import EnvironmentFailure, UsageError
-from kpg_fast.place import on_this_machine
+from kpg_fast.place import on_cpu, on_this_machine
 from kpg_fast.runs.directory import RunDirectory, check_new, default_path, read_config, to_config
 from kpg_fast.runs.metrics import MetricsLog
 from kpg_fast.runs.progress import Progress, Silent, summary
@@ -102,13 +102,16 @@ def load(path: str | Path) -> Trainer:
     Raises:
         UsageError: neither, or a checkpoint that is damaged or of other shapes.
     """
-    path = Path(path)
+    return _load(Path(path), on_this_machine)
+
+
+def _load(path: Path, where: Callable[[Config], Config]) -> Trainer:
     is_run = (path / "config.json").is_file()
     saved = path / "checkpoints" / "last" if is_run else path
     if is_run and not saved.exists():
         raise UsageError(f"{path} has no checkpoint yet")
     tensors, meta = _read_checkpoint(saved)
-    trainer = make_trainer(on_this_machine(read_config(path) if is_run else to_config(meta["config"], saved)))
+    trainer = make_trainer(where(read_config(path) if is_run else to_config(meta["config"], saved)))
     try:
         trainer.restore(tensors, meta["counters"])
     except BaseException:
@@ -135,7 +138,7 @@ def evaluate(path: str | Path, episodes: int = 512, watch: Callable[[VecEnv], No
     """
     if episodes < 1:
         raise UsageError(f"episodes = {episodes}: must be at least 1")
-    with closing(load(path)) as trainer:
+    with closing(_load(Path(path), on_cpu)) as trainer:  # which plays it anyway: a card keeps its memory
         return trainer.evaluate(episodes, watch)
 
 

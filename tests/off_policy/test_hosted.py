@@ -51,6 +51,7 @@ def assert_same(one, other) -> None:
         {"algorithm": "k-maddpg", "env": "toy/climbing", "target_interval": 3, "agent_id": True},
         {"env": "toy/climbing", "preset": "smac", "recurrent": True, "levels": 1, "num_envs": 3, "warmup": 10},
         {"updates_per_sample": 0.3, "optimizer": "adam", "precision": "bf16"},
+        {"recurrent": True, "num_envs": 3},  # outputs that are not in the order of their axes
     ],
     ids=str,
 )

@@ -84,11 +84,11 @@ def test_agents_learn_to_meet(algorithm, levels):
     values |= {"algorithm": algorithm, "levels": levels, "start_steps": 100, "shared_actor": False}
     trainer = make_trainer(config(**MOVING | values))
     before = trainer.evaluate(1)["eval/return_mean"]
-    metrics = run(trainer, 3)
-    assert metrics["learned"] == 100
+    lines = [run(trainer, 1) for _ in range(3)]
+    assert lines[-1]["learned"] == 100
     assert trainer.evaluate(1)["eval/return_mean"] > max(-0.4, before)
-    if levels == 2:
-        assert metrics["contraction_ratio"] > 0  # where they have met, it is one small number over another
+    if levels == 2:  # where they have met, it is one small number over another
+        assert 0 < next(line["contraction_ratio"] for line in lines if "contraction_ratio" in line) < 1
 
 
 def test_recurrent_agents_learn_to_choose():
