@@ -245,9 +245,11 @@ def test_a_run_from_a_card_is_evaluated_without_one(tmp_path: Path, monkeypatch:
     result = train(small(tmp_path / "run", updates=1, env="smax/3m"))
     file = result.run_dir / "config.json"
     file.write_text(file.read_text().replace('"cpu"', '"cuda"').replace('"fp32"', '"tf32"'))
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    evaluation = {n: v for n, v in result.metrics.items() if n.startswith("eval/")}
+    for there_is_one in (True, False):  # a card that is there is left to the run
+        monkeypatch.setattr("torch.cuda.is_available", lambda answer=there_is_one: answer)
+        assert evaluate(result.run_dir, 3) == evaluation
     assert load(result.run_dir).config.device == "cpu"
-    assert evaluate(result.run_dir, 3) == {n: v for n, v in result.metrics.items() if n.startswith("eval/")}
     with pytest.raises(UsageError, match="device = 'cuda': torch"):
         train(small(tmp_path / "other", env="smax/3m", device="cuda"))
 
