@@ -138,10 +138,6 @@ class Ring:
         if self.path is not None:
             self._header[3] = self.written
 
-    def sample(self, count: int, generator: torch.Generator, out: Tensor | None = None) -> Tensor:
-        """Copy ``count`` rows, drawn uniformly with replacement, to ``out`` [count, width]."""
-        return self.take(self.draw(count, generator), out)
-
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """The places [count] of rows, drawn uniformly with replacement."""
         return torch.randint(self.written - len(self), self.written, (count,), generator=generator) % self.total

@@ -61,10 +61,9 @@ class OffPolicyTrainer:
             spec, s, config.levels, inputs, dtype, config.debug_drift, config.precision, place.device
         )
         self.algorithm.initialise(self.generator)
-        self.learning: Learning = OnCpu(self.algorithm, self.experience, self.generator)
-        if place.hosted:
-            most = ceil(s.num_envs * s.updates_per_sample) + 1
-            self.learning = OnDevice(self.algorithm, self.experience, self.generator, place, most, capture)
+        learns = (self.algorithm, self.experience, self.generator)
+        most = ceil(s.num_envs * s.updates_per_sample) + 1
+        self.learning: Learning = OnDevice(*learns, place, most, capture) if place.hosted else OnCpu(*learns)
         self.explorer = Player(self.algorithm.actor, self.experience, s.num_envs, place)
         self.out = StepArrays.empty(spec)
         self.env.reset(self.out)

@@ -13,7 +13,7 @@ def rows(first: int, count: int, width: int = 3) -> torch.Tensor:
 
 
 def held(ring: Ring) -> set[int]:
-    sample = ring.sample(2000, torch.Generator().manual_seed(0))
+    sample = ring.take(ring.draw(2000, torch.Generator().manual_seed(0)))
     assert (sample == sample[:, :1]).all()
     return {int(value) for value in sample[:, 0]}
 
@@ -51,12 +51,12 @@ def test_a_full_addition_wraps():
 def test_samples_are_uniform_and_repeat_with_the_seed():
     ring = Ring(8, 1)
     ring.add(rows(0, 8, 1))
-    draws = [ring.sample(8000, torch.Generator().manual_seed(3))[:, 0] for _ in range(2)]
+    draws = [ring.take(ring.draw(8000, torch.Generator().manual_seed(3)))[:, 0] for _ in range(2)]
     assert torch.equal(*draws)
     counts = torch.bincount(draws[0].long(), minlength=8)
     assert (counts - 1000).abs().max() < 150  # five standard deviations
     out = torch.empty(8000, 1)
-    assert ring.sample(8000, torch.Generator().manual_seed(3), out) is out
+    assert ring.take(ring.draw(8000, torch.Generator().manual_seed(3)), out) is out
     assert torch.equal(out[:, 0], draws[0])
 
 

@@ -70,7 +70,7 @@ class Case:
     def samples(self) -> list[dict]:
         """The samples that the next minibatch is made of, one by one; the generator stays where it is."""
         state = self.generator.get_state()
-        rows = self.experience.ring.sample(self.settings.batch_size, self.generator)
+        rows = self.experience.ring.take(self.experience.draw(self.generator))
         self.generator.set_state(state)
         return [self.sample_of(row) for row in rows]
 

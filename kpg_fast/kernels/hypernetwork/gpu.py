@@ -7,8 +7,6 @@ from kpg_fast.kernels.layout import Parameters
 from kpg_fast.kernels.linear.gpu import rows_product, weights_into
 from kpg_fast.kernels.mlp.gpu import through_relu
 
-_LATER = ("w1", "w2", "v")
-
 
 def forward(p: Parameters, state: Tensor, first: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, v: Tensor) -> None:
     """See :func:`kpg_fast.kernels.hypernetwork.forward`."""
@@ -16,9 +14,8 @@ def forward(p: Parameters, state: Tensor, first: Tensor, w1: Tensor, b1: Tensor,
     rows_product(state[None], p["state.w"], p["state.b"], first, "fp32")
     first[..., :-m].relu_()
     b1.copy_(first[0, :, -m:])
-    x = inputs(first, m)
-    for name, out in zip(_LATER, (w1, w2, v), strict=True):
-        rows_product(x[name][None], p[f"{name}.w"], p[f"{name}.b"], out[None], "fp32")
+    for (name, x), out in zip(inputs(first, m).items(), (w1, w2, v), strict=True):
+        rows_product(x[None], p[f"{name}.w"], p[f"{name}.b"], out[None], "fp32")
 
 
 def backward(
@@ -35,7 +32,7 @@ def backward(
     """See :func:`kpg_fast.kernels.hypernetwork.backward`."""
     m, at_first = db1.shape[1], scratch[:1]
     x, dx = inputs(first, m), inputs(at_first, m)
-    for name, delta in zip(_LATER, (dw1, dw2, dv), strict=True):
+    for name, delta in (("w1", dw1), ("w2", dw2), ("v", dv)):
         weights_into(x[name][None], delta[None], into[f"{name}.w"], into[f"{name}.b"], "fp32")
         rows_product(delta[None], p[f"{name}.w"].mT, None, dx[name][None], "fp32")
     through_relu(at_first[..., :-m], first[..., :-m])
