@@ -26,7 +26,9 @@ def versions() -> dict[str, str]:
 
 
 def installed_version(package: str) -> str | None:
-    """The version of an installed distribution, or ``None``."""
+    """The version of an installed distribution, or ``None``; of torch with its build, which its metadata may lack."""
+    if package == "torch":
+        return str(torch.__version__)
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

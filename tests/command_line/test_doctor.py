@@ -37,6 +37,13 @@ def test_missing_extra_says_how_to_install(monkeypatch: pytest.MonkeyPatch) -> N
     assert main(["doctor"]) == 0
 
 
+def test_torch_is_named_with_its_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    # the registry's CUDA build says 2.13.0 in its metadata and 2.13.0+cu130 when asked
+    monkeypatch.setattr(torch, "__version__", "2.13.0+cu130")
+    monkeypatch.setattr(provenance.metadata, "version", lambda name: "2.13.0")
+    assert report()["torch"].detail == provenance.versions()["torch"] == "2.13.0+cu130"
+
+
 def test_missing_need_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     installed = provenance.installed_version
     monkeypatch.setattr(provenance, "installed_version", lambda name: None if name == "numba" else installed(name))
