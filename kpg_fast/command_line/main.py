@@ -24,20 +24,23 @@ def train(arguments: list[str]) -> int:
     return _dispatch("kpg-fast train", "algorithm", TRAIN, arguments)
 
 
-def resume(run_dir: RunDir) -> int:
+def resume(run_dir: RunDir, total_steps: int | None = None) -> int:
     """Go on with a run, or a batch of seeds, that was stopped or killed.
 
     Args:
         run_dir: the run, or the directory of the batch.
+        total_steps: environment steps the run shall have in the end, in place of those it was made for.
     """
     from kpg_fast.runs import run
     from kpg_fast.runs.batch import is_batch
     from kpg_fast.runs.progress import for_this_terminal
 
     if is_batch(run_dir):
+        if total_steps is not None:
+            raise UsageError(f"--total-steps takes a run at a time, not the batch {run_dir}: name a seed's directory")
         finish_batch(run_dir)
         return 0
-    say_outcome(run.resume(run_dir, for_this_terminal()))
+    say_outcome(run.resume(run_dir, for_this_terminal(), total_steps))
     return 0
 
 

@@ -58,6 +58,8 @@ def resume_batch(base: Path, progress: Progress | None = None) -> list[RunResult
             runs.append(Run.restored(trainer, directory))
             updates.add(trainer.updates if directory.last.exists() else 0)
         if len(updates) == 1:
+            for run in runs:
+                run.note_resumed()
             return train_together(runs, batch.update_all, progress or Silent(), stop)
     results = []
     for path in paths:

@@ -1,7 +1,7 @@
 """The directory of a run: what is in it, how it comes to be, and who may write to it.
 
 config.json          the resolved configuration
-provenance.json      versions, commit, hardware, command, facts of the environment
+provenance.json      versions, commit, hardware, command, facts of the environment, also of every stretch resumed
 metrics.jsonl        one line an update; tensorboard/ holds the same as event files
 checkpoints/last     the state an exact resume starts from
 checkpoints/best     the state of the best greedy evaluation
@@ -85,6 +85,12 @@ class RunDirectory:
         self.writer.wait()
         self.writer.start(self.path / "checkpoints" / name, tensors, meta)
 
+    def note_resumed(self, facts: dict[str, str], updates: int) -> None:
+        """Add to the provenance what the run comes from after ``updates`` updates."""
+        kept = read_provenance(self.path)
+        kept.setdefault("resumed", []).append({"after_update": updates} | provenance_of(facts))
+        self.write_json("provenance.json", kept)
+
     def write_json(self, name: str, values: Any) -> None:
         """Write a JSON file, whole or not at all."""
         write_aside(self.path / name, _json(values))
@@ -153,6 +159,18 @@ def read_config(path: Path) -> Config:
     except ValueError as error:
         raise UsageError(f"{file} cannot be read: {error}") from error
     return to_config(values, file)
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """What is in ``path/provenance.json``; ``UsageError`` if it is missing or damaged."""
+    file = path / "provenance.json"
+    try:
+        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(values.get("facts"), dict):
+            raise ValueError("it names no facts of the environment")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UsageError(f"{file} cannot be read: {error}") from error
+    return values
 
 
 def to_config(values: Any, source: Path) -> Config:

@@ -1,7 +1,6 @@
 """Finished and running runs as data: read from their directories, grouped by configuration."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from kpg_fast.config import Config
 from kpg_fast.errors import UsageError
 from kpg_fast.runs import metrics
-from kpg_fast.runs.directory import read_config
+from kpg_fast.runs.directory import read_config, read_provenance
 
 # What does not make two runs different experiments.
 _OF_THE_RECORD = {"seed", "run_dir", "replay_dir", "checkpoint_every", "eval_every", "eval_every_episodes"}
@@ -38,11 +37,7 @@ class Run:
     def read(cls, path: Path) -> "Run":
         """Read a run directory; ``UsageError`` if it is none or damaged."""
         config = read_config(path)
-        provenance = path / "provenance.json"
-        try:
-            facts = json.loads(provenance.read_text(encoding="utf-8"))["facts"]
-        except (OSError, ValueError, KeyError) as error:
-            raise UsageError(f"{provenance} cannot be read: {error}") from error
+        facts = read_provenance(path)["facts"]
         return cls(path, config, facts, metrics.read(path / "metrics.jsonl"))
 
     def curve(self, x: str, y: str) -> NDArray[np.float64]:

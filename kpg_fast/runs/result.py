@@ -1,10 +1,9 @@
 """What a finished run leaves beside its metrics: result.json, marl_eval.json and the plot."""
 
-import json
 from importlib.util import find_spec
 
 from kpg_fast.runs import export
-from kpg_fast.runs.directory import RunDirectory
+from kpg_fast.runs.directory import RunDirectory, read_provenance
 from kpg_fast.runs.records import Run
 
 
@@ -12,7 +11,6 @@ def write_result(directory: RunDirectory) -> None:
     """Write the result files of a finished run from what its directory already holds."""
     run = Run.read(directory.path)
     last, config = run.metrics[-1], run.config
-    provenance = json.loads((directory.path / "provenance.json").read_text(encoding="utf-8"))
     result = {
         "algorithm": config.algorithm,
         "levels": config.levels,
@@ -23,7 +21,7 @@ def write_result(directory: RunDirectory) -> None:
         "seconds": last["seconds"],
         "evaluation": {"policy": "greedy"} | run.evaluation,
     }
-    directory.write_json("result.json", result | provenance)
+    directory.write_json("result.json", result | read_provenance(directory.path))
     directory.write_json("marl_eval.json", export.marl_eval([run])[0])
     if find_spec("matplotlib"):
         from kpg_fast.runs import plot

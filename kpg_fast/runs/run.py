@@ -69,23 +69,49 @@ def train(config: Config, progress: Progress | None = None) -> RunResult:
         return train_together([Run(trainer, directory)], lambda: [trainer.update()], progress or Silent(), stop)[0]
 
 
-def resume(run_dir: str | Path, progress: Progress | None = None) -> RunResult:
+def resume(run_dir: str | Path, progress: Progress | None = None, total_steps: int | None = None) -> RunResult:
     """Go on with a run that was stopped or killed, exactly as if it had not been (on the same machine).
 
     A run that was killed goes on from its last checkpoint; one that is finished is left as it is.
 
+    Args:
+        run_dir: of the run.
+        progress: where to report to; by default nowhere.
+        total_steps: environment steps the run shall have in the end, in place of those it was made for; a finished run
+            then goes on. It equals a run that was made for so many, but for the evaluation at its former end.
+
     Raises:
-        UsageError: no run directory, another process writes to it, or a checkpoint that is damaged or of other shapes.
+        UsageError: no run directory, another process writes to it, a checkpoint that is damaged or of other shapes, or
+            a ``total_steps`` that is already passed or that the learning rate was not annealed over.
     """
     path = Path(run_dir)
-    config = read_config(path)
+    config = _lengthened(read_config(path), total_steps)
     with (
         StopRequest() as stop,
         closing(RunDirectory.open(path)) as directory,
         closing(make_trainer(config)) as trainer,
     ):
-        runs = [Run.restored(trainer, directory)]
-        return train_together(runs, lambda: [trainer.update()], progress or Silent(), stop)[0]
+        run = Run.restored(trainer, directory)
+        if trainer.updates > trainer.num_updates:
+            raise UsageError(f"total_steps = {total_steps}: {path} has done {trainer.env_steps} already")
+        if total_steps is not None:
+            directory.write_json("config.json", config.to_dict())
+        run.note_resumed()
+        return train_together([run], lambda: [trainer.update()], progress or Silent(), stop)[0]
+
+
+def _lengthened(config: Config, total_steps: int | None) -> Config:
+    """The configuration of a run that goes on to ``total_steps``; ``UsageError`` if it cannot."""
+    if total_steps is None or total_steps == config.total_steps:
+        return config
+    if getattr(config.settings, "anneal_lr", False):
+        raise UsageError(
+            f"total_steps = {total_steps}: this run's learning rate is annealed over total_steps = "
+            f"{config.total_steps}; make a run of the other length, or one with --no-anneal-lr"
+        )
+    longer = dataclasses.replace(config, total_steps=total_steps)
+    longer.check()
+    return longer
 
 
 def load(path: str | Path) -> Trainer:
@@ -166,6 +192,11 @@ class Run:
         tensors, meta = _read_checkpoint(directory.last)
         trainer.restore(tensors, meta["counters"])
         return cls(trainer, directory, meta)
+
+    def note_resumed(self) -> None:
+        """Keep what the rest of the run will come from, if there is a rest."""
+        if not self.finished:
+            self.directory.note_resumed(self.trainer.facts, self.trainer.updates)
 
     @property
     def finished(self) -> bool:

@@ -1,5 +1,6 @@
 """The run loop: what it keeps, how it stops, and that a resumed run equals one that was never stopped."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -142,6 +143,51 @@ def test_resume_of_a_finished_run_changes_nothing(tmp_path: Path, fake_trainer: 
     again = resume(result.run_dir)
     assert again == result
     assert (result.run_dir / "metrics.jsonl").read_text() == before
+
+
+def test_finished_run_goes_on_as_one_that_was_made_longer(tmp_path: Path) -> None:
+    shape = {"num_envs": 4, "num_steps": 50, "hidden": 6, "warmup": 4, "updates_per_sample": 0.1}
+    shape |= {"eval_episodes": 4, "eval_every_episodes": 4}
+
+    def made(name: str, total_steps: int) -> RunResult:
+        path = str(tmp_path / name)
+        values = {"preset": "smac", "levels": 2, "eval_every": 400, "run_dir": path, "total_steps": total_steps}
+        return train(Config.make("k-facmac", "toy/climbing", **values, **shape))
+
+    whole, short = made("whole", 800), made("short", 400)
+    assert resume(short.run_dir).updates == short.updates == 2
+    longer = resume(short.run_dir, total_steps=800)
+    assert_same_run(whole, longer)
+    assert float(lines(whole.run_dir)[-1]["learned"]) > 0
+    assert json.loads((longer.run_dir / "config.json").read_text())["total_steps"] == 800
+    assert json.loads((longer.run_dir / "result.json").read_text())["env_steps"] == 800
+
+
+def test_run_cannot_end_before_its_end(tmp_path: Path, fake_trainer: type[FakeTrainer]) -> None:
+    done = train(small(tmp_path / "done", anneal_lr=False))
+    with pytest.raises(UsageError, match=r"total_steps = 64: .*done has done 192 already"):
+        resume(done.run_dir, total_steps=64)
+    annealed = train(small(tmp_path / "annealed"))
+    with pytest.raises(UsageError, match=r"annealed over total_steps = 192; .*--no-anneal-lr"):
+        resume(annealed.run_dir, total_steps=320)
+    for run_dir in (done.run_dir, annealed.run_dir):
+        assert json.loads((run_dir / "config.json").read_text())["total_steps"] == 192
+        assert resume(run_dir).finished
+
+
+def test_what_a_run_was_resumed_with_is_kept(
+    tmp_path: Path, fake_trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(patch, fake_trainer, 3, signal.SIGTERM)
+        train(small(tmp_path / "run"))
+    first = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    monkeypatch.setattr("kpg_fast.runs.provenance.commit", lambda: "another")
+    resume(tmp_path / "run")
+    resume(tmp_path / "run")  # does nothing, so it is not kept
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["commit"] == first["commit"] != "another"
+    assert [(part["after_update"], part["commit"]) for part in result["resumed"]] == [(3, "another")]
 
 
 def test_best_is_the_best_evaluation_and_the_first_of_equals(
