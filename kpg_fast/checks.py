@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from kpg_fast.errors import UsageError, unknown_name
 
 
 def check_types(config: Any) -> None:
-    """Every field of type ``Literal`` holds one of its choices, every number is one, and finite."""
+    """Every field of type ``Literal`` holds one of its choices, every number is one, and finite, every text is text."""
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
         if get_origin(f.type) is Literal and value not in get_args(f.type):
@@ -19,6 +20,12 @@ def check_types(config: Any) -> None:
             raise UsageError(f"{f.name} = {value!r}: must be a finite number")
         if f.type is bool and type(value) is not bool:
             raise UsageError(f"{f.name} = {value!r}: must be true or false")
+        if (f.type is str and type(value) is not str) or (f.type == str | None and type(value) not in (str, NoneType)):
+            raise UsageError(f"{f.name} = {value!r}: must be text")
+        if f.type == str | None and value == "":
+            raise UsageError(f"{f.name} is empty")
+        if f.type == tuple[str, ...] and not (type(value) is tuple and all(type(item) is str for item in value)):
+            raise UsageError(f"{f.name} = {value!r}: must be a tuple of texts")
 
 
 def at_least(config: Any, least: int, *names: str) -> None:

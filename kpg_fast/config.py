@@ -66,6 +66,8 @@ class Config:
         Raises:
             UsageError: an unknown name or a value out of its range, with what is allowed.
         """
+        if not isinstance(env, str):
+            raise UsageError(f"env = {env!r}: must be text, as smax/2s3z")
         preset = values.pop("preset", None) or default_preset(algorithm, env)
         presets = presets_of(algorithm)
         if preset not in presets:
@@ -91,6 +93,7 @@ class Config:
     def check(self) -> None:
         """Raise ``UsageError`` for the first value that cannot be trained with."""
         check_types(self)
+        self.options()
         at_least(self, 1, "levels", "total_steps", "eval_episodes", "eval_every_episodes", "checkpoint_every")
         at_least(self, 0, "seed", "eval_every")
         if self.seed >= 2**32:
@@ -156,11 +159,15 @@ class Config:
 
     def options(self) -> dict[str, Any]:
         """``env_options`` as keyword arguments: numbers and booleans are read as such, versions (4.10) as text."""
-        parsed = {}
+        parsed: dict[str, Any] = {}
         for item in self.env_options:
             name, equals, value = item.partition("=")
             if not equals or not name:
                 raise UsageError(f"env option {item!r} is not of the form name=value")
+            if name in _NOT_OPTIONS:
+                raise UsageError(f"env option {item!r}: {_NOT_OPTIONS[name]}")
+            if name in parsed:
+                raise UsageError(f"env option {name!r} is given twice")
             parsed[name] = value if name.endswith("version") else _parse(value)
         return parsed
 
@@ -178,6 +185,18 @@ class Config:
         config = cls(**values)
         config.check()
         return config
+
+
+# What environments are built with but a run's options must not say.
+_NOT_OPTIONS = {
+    "name": "the environment is named by itself",
+    "num_envs": "num_envs is a setting of its own",
+    "seed": "seed is a setting of its own",
+    "seeds": "seed is a setting of its own",
+    "device": "device is a setting of its own",
+    "card": "device is a setting of its own",
+    "auto_reset": "training needs a new episode after the last",
+}
 
 
 def presets_of(algorithm: str) -> Mapping[str, KMappo | OffPolicy]:

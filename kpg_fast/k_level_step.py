@@ -1,6 +1,8 @@
 """K-level policy gradients for any torch modules and optimisers: Algorithm 1 in place of ``optimizer.step()``."""
 
+import math
 from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -62,16 +64,21 @@ def k_level_step(
         level; a scheduler's ``step`` belongs after this call. Should a callable raise, everything is as before.
 
     Raises:
-        UsageError: ``levels < 1``, LBFGS, nothing to optimise, a loss that is no scalar or has no gradient.
+        UsageError: ``levels < 1``, ``max_grad_norm`` not above 0, LBFGS, nothing to optimise, a loss that is no scalar
+            or has no gradient.
     """
     actors, steppers = _listed(modules, nn.Module, "modules"), _listed(optimizers, Optimizer, "optimizers")
-    _check(steppers, levels, level1_others)
+    _check(steppers, levels, level1_others, max_grad_norm)
     gradients = _Gradients(actors, steppers)
     snapshot, noise = ModuleSnapshot(actors, steppers), _Noise(gradients.parameters)
 
+    def begin() -> None:
+        noise.rewind()
+        torch.clear_autocast_cache()  # an autocast around the call keeps its casts of the last level's weights
+
     @torch.no_grad()
     def seen() -> Any:
-        noise.rewind()
+        begin()
         # what is a parameter itself, or a view of one, must not follow it back to level 0
         others = tree_map_only(Tensor, lambda x: x.clone() if snapshot.covers(x) else x.detach(), anticipate(modules))
         snapshot.restore()
@@ -81,7 +88,7 @@ def k_level_step(
     try:
         others = seen() if level1_others == "current" else None
         for k in range(1, levels + 1):
-            noise.rewind()
+            begin()
             losses.append(gradients.compute(loss(modules, others, k)))
             gradients.clip(max_grad_norm)
             for stepper in steppers:
@@ -94,6 +101,7 @@ def k_level_step(
         raise
     finally:
         gradients.clear()
+        torch.clear_autocast_cache()
     return losses
 
 
@@ -163,10 +171,12 @@ def _listed(given: Any, kind: type[Any], name: str) -> list[Any]:
     return members
 
 
-def _check(optimizers: list[Optimizer], levels: int, level1_others: str) -> None:
-    if not isinstance(levels, int) or levels < 1:
+def _check(optimizers: list[Optimizer], levels: int, level1_others: str, max_grad_norm: float | None) -> None:
+    if not isinstance(levels, Integral) or isinstance(levels, bool) or levels < 1:
         raise UsageError(f"levels must be an integer of at least 1 (1 is the base algorithm); got {levels!r}")
     if level1_others not in ("base", "current"):
         raise unknown_name("level1_others", level1_others, ("base", "current"))
+    if max_grad_norm is not None and not (isinstance(max_grad_norm, Real) and 0 < max_grad_norm < math.inf):
+        raise UsageError(f"max_grad_norm must be a finite number above 0, or None; got {max_grad_norm!r}")
     if any(isinstance(optimizer, torch.optim.LBFGS) for optimizer in optimizers):
         raise UsageError("LBFGS evaluates the loss several times a step; a level is one gradient and one step")

@@ -1,7 +1,9 @@
 """k_level_step against the plain loop: a deep copy of modules and optimisers a level, the last one kept."""
 
 import copy
+from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -396,3 +398,46 @@ def test_wrong_arguments():
     stranger = nn.Linear(1, 1)
     fails("does not depend on any parameter", loss=lambda own, others, k: stranger.bias.sum())
     assert_equal((modules, []), (before, []))
+
+
+def test_autocast_around_the_call_is_autocast_within_the_functions() -> None:
+    """Autocast keeps its casts of the weights until its outermost context ends: those of level 0, at every level."""
+    obs, action, old, advantage = (x.float() if x.is_floating_point() else x for x in batch(0))
+
+    def log_prob(modules):
+        with torch.autocast("cpu", torch.bfloat16):
+            rows = [m(o).gather(1, a[:, None])[:, 0] for m, o, a in zip(modules, obs, action, strict=True)]
+        return torch.stack(rows)
+
+    def loss(modules, others, k):
+        ratio = (log_prob(modules) - old + (0 if others is None else others.sum(0) - others)).exp()
+        return -(ratio * advantage).mean()
+
+    def losses(around: bool):
+        modules, optimizers = actors_and_optimizers(False, lambda p: torch.optim.SGD(p, lr=5.0))
+        for module in modules:
+            module.float()
+        with torch.autocast("cpu", torch.bfloat16) if around else nullcontext():
+            found = torch.stack(k_level_step(modules, optimizers, loss, log_prob, 3))
+        return found, modules[0].body.weight.detach()
+
+    within, around = losses(False), losses(True)
+    assert (within[0][1:] - within[0][:-1]).abs().min() > 1e-3
+    torch.testing.assert_close(around, within, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "values", [{"max_grad_norm": v} for v in (0.0, -1.0, float("nan"), float("inf"), "1")] + [{"levels": True}]
+)
+def test_values_that_cannot_be_meant(values) -> None:
+    modules, optimizers = actors_and_optimizers(False, torch.optim.Adam)
+    before = copy.deepcopy([module.state_dict() for module in modules])
+    with pytest.raises(UsageError, match=next(iter(values))):
+        k_level_step(modules, optimizers, *functions(0, N), **({"levels": 2} | values))
+    for module, state in zip(modules, before, strict=True):
+        torch.testing.assert_close(module.state_dict(), state)
+
+
+def test_levels_of_numpy_are_whole_numbers() -> None:
+    modules, optimizers = actors_and_optimizers(False, torch.optim.Adam)
+    assert len(k_level_step(modules, optimizers, *functions(0, N), np.int64(2))) == 2

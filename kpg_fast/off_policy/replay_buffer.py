@@ -170,7 +170,10 @@ class Ring:
                 raise UsageError(f"replay/rows is {found} in the checkpoint; this run needs {expected}")
             self.rows[: len(rows)] = rows
         elif written and not self.path.exists():
-            self._lacks = f"replay file {self.path} is missing"
+            self._lacks = (
+                f"replay file {self.path} is missing (it is named after the run's directory, and is not found again "
+                "if that was moved)"
+            )
         elif written:
             since = int(self._header[3]) - written
             if since < 0:

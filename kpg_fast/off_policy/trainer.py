@@ -81,7 +81,7 @@ class OffPolicyTrainer:
         s, config = self.settings, self.config
         if s.replay_dir is None:
             return None, 0
-        run_dir = Path(config.run_dir or f"{config.algorithm}-{config.env}-{config.seed}").absolute()
+        run_dir = Path(config.run_dir or f"{config.algorithm}-{config.env}-{config.seed}").resolve()
         # a run directory of the same name elsewhere is another run
         name = f"{run_dir.name}-{crc32(bytes(run_dir)):08x}.replay"
         spare = s.num_envs * s.num_steps * config.checkpoint_every

@@ -10,6 +10,7 @@ marl_eval.json       the same for marl-eval
 plot.png, plot.svg   win rate and return over environment steps and wall-clock
 """
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -55,10 +56,11 @@ class RunDirectory:
         """Open an existing run directory for writing.
 
         Raises:
-            UsageError: no run directory, or another process writes to it.
+            UsageError: no run directory, one without provenance, or another process writes to it.
         """
         if not (path / "config.json").is_file():
             raise UsageError(f"{path} is not a run directory: it has no config.json")
+        read_provenance(path)  # which the run's result will be written from
         with writing(path):
             lock = os.open(path, os.O_RDONLY)
         try:
@@ -146,7 +148,7 @@ def check_new(path: Path) -> None:
 
 
 def read_config(path: Path) -> Config:
-    """The configuration in ``path/config.json``.
+    """The configuration in ``path/config.json``, of a run that is kept in ``path`` now.
 
     Raises:
         UsageError: no run directory, or a file that is damaged or of another version.
@@ -158,7 +160,9 @@ def read_config(path: Path) -> Config:
         values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UsageError(f"{file} cannot be read: {error}") from error
-    return to_config(values, file)
+    if isinstance(values, dict) and values.get("algorithm") == "kpg":
+        raise UsageError(f"{path} is a run on a toy game: finished when it was made, and without a checkpoint")
+    return dataclasses.replace(to_config(values, file), run_dir=str(path))
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
@@ -179,7 +183,7 @@ def to_config(values: Any, source: Path) -> Config:
         return Config.from_dict(values)
     except UsageError:
         raise
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"the configuration in {source} cannot be read: {error}") from error
 
 

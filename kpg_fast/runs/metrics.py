@@ -6,6 +6,7 @@ client.
 
 import json
 import math
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,6 +39,9 @@ class MetricsLog:
     def __init__(self, directory: Path, updates: int, task: str) -> None:
         path = directory / "metrics.jsonl"
         kept = [line for line in read(path) if line["update"] <= updates]
+        if updates and (not kept or kept[-1]["update"] < updates):
+            end = f"ends at update {kept[-1]['update']:.0f}" if kept else "is empty or missing"
+            warnings.warn(f"{path} {end}, the run's checkpoint is of update {updates}: lines were lost", stacklevel=2)
         self.last = kept[-1] if kept else {}
         """The newest line."""
         self._task = task
@@ -78,7 +82,8 @@ def read(path: Path) -> list[dict[str, float]]:
     """The numbers of a ``metrics.jsonl``, oldest line first; null is read as NaN, a last line cut off is left out.
 
     Raises:
-        UsageError: a line that is not JSON and not the last one, or bytes that are not UTF-8.
+        UsageError: a line that is not JSON and not the last one, a value that is no number, or bytes that are not
+            UTF-8.
     """
     if not path.exists():
         return []
@@ -94,9 +99,12 @@ def read(path: Path) -> list[dict[str, float]]:
             if number == len(lines):
                 break
             raise UsageError(f"{path}, line {number}: {error}") from error
-        if not isinstance(values, dict) or "update" not in values:
+        if not isinstance(values, dict) or not isinstance(values.get("update"), int | float):
             raise UsageError(f"{path}, line {number}: not the metrics of an update")
         values.pop("task", None)
+        wrong = [name for name, value in values.items() if not isinstance(value, int | float | None)]
+        if wrong:
+            raise UsageError(f"{path}, line {number}: {wrong[0]} is not a number")
         records.append({name: math.nan if value is None else value for name, value in values.items()})
     return records
 

@@ -66,6 +66,7 @@ def draw(runs: Sequence[Run], target: Path) -> list[Path]:
     for file in files:
         aside = file.with_name(f".{file.name}.partial")
         with writing(file):
+            target.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(aside, format=file.suffix[1:], dpi=150)
             aside.replace(file)
     return files

@@ -1,5 +1,6 @@
 """What a run says while it works: plain lines in a log (display.py has the live display for a terminal)."""
 
+import math
 import sys
 import warnings
 from collections import deque
@@ -14,6 +15,7 @@ from kpg_fast.trainer import Trainer
 
 _LINE_EVERY = 10.0  # seconds between plain lines
 _SPLIT = ("env", "policy", "levels", "critic")
+_FINITE = ("grad_norm", "critic_grad_norm", "critic_loss")  # of an update that learned anything
 
 
 class Progress(Protocol):
@@ -119,16 +121,29 @@ class Status:
         self.total_steps = trainer.num_updates * (config.total_steps // config.num_updates)
         self.finished_at: deque[float] = deque(maxlen=20)
         self.has_winners = has_winners(task)
-        self.warned = False
+        self.warned: set[str] = {""}
 
     def add(self, metrics: dict[str, float]) -> str | None:
         """Take note of an update; returns a warning that is due for the first time."""
         self.finished_at.append(perf_counter())
-        ratio = metrics.get("contraction_ratio", 0.0)
-        if ratio <= 1 or self.warned:
+        kind, text = self._warning(metrics)
+        if kind in self.warned:
             return None
-        self.warned = True
-        return (
+        self.warned.add(kind)
+        return text
+
+    def _warning(self, metrics: dict[str, float]) -> tuple[str, str | None]:
+        """What is wrong with an update, as its kind and a text."""
+        lost = [name for name in _FINITE if not math.isfinite(metrics.get(name, 0.0))]
+        if lost:
+            return "diverged", (
+                f"{lost[0]} is not finite at update {metrics['update']:.0f}: the run has diverged and will not come "
+                "back. Lower --lr; checkpoints/best holds the state of the best evaluation so far."
+            )
+        ratio = metrics.get("contraction_ratio", 0.0)
+        if not ratio > 1:
+            return "", None
+        return "contraction", (
             f"contraction ratio {ratio:.2f} > 1 at update {metrics['update']:.0f}: each level moves the "
             "policies further than the one before, so more levels do not settle. Lower --lr, or use fewer --levels; "
             "metrics.jsonl keeps contraction_ratio and delta/1..K of every update."

@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 
+from kpg_fast.errors import UsageError
 from kpg_fast.runs import export
 from kpg_fast.runs.directory import RunDirectory, read_provenance
 from kpg_fast.runs.records import Run
@@ -10,6 +11,8 @@ from kpg_fast.runs.records import Run
 def write_result(directory: RunDirectory) -> None:
     """Write the result files of a finished run from what its directory already holds."""
     run = Run.read(directory.path)
+    if not run.metrics:
+        raise UsageError(f"{directory.path / 'metrics.jsonl'} is empty or missing: there is no result to write")
     last, config = run.metrics[-1], run.config
     result = {
         "algorithm": config.algorithm,

@@ -15,6 +15,7 @@ from torch import Tensor
 from kpg_fast.config import Config
 from kpg_fast.envs import VecEnv
 from kpg_fast.errors import EnvironmentFailure, UsageError
+from kpg_fast.off_policy.settings import OffPolicy
 from kpg_fast.place import on_cpu, on_this_machine
 from kpg_fast.runs.directory import RunDirectory, check_new, default_path, read_config, to_config
 from kpg_fast.runs.metrics import MetricsLog
@@ -60,7 +61,7 @@ def train(config: Config, progress: Progress | None = None) -> RunResult:
     config.check()
     path = Path(config.run_dir) if config.run_dir else default_path(config)
     check_new(path)
-    config = dataclasses.replace(config, run_dir=str(path))
+    config = kept_in(path, config)
     with (
         StopRequest() as stop,
         closing(make_trainer(config)) as trainer,
@@ -100,6 +101,14 @@ def resume(run_dir: str | Path, progress: Progress | None = None, total_steps: i
         return train_together([run], lambda: [trainer.update()], progress or Silent(), stop)[0]
 
 
+def kept_in(path: Path, config: Config) -> Config:
+    """The configuration of a run in ``path``, which can be resumed from anywhere."""
+    settings = config.settings
+    if isinstance(settings, OffPolicy) and settings.replay_dir is not None:
+        settings = dataclasses.replace(settings, replay_dir=str(Path(settings.replay_dir).absolute()))
+    return dataclasses.replace(config, run_dir=str(path), settings=settings)
+
+
 def _lengthened(config: Config, total_steps: int | None) -> Config:
     """The configuration of a run that goes on to ``total_steps``; ``UsageError`` if it cannot."""
     if total_steps is None or total_steps == config.total_steps:
@@ -132,12 +141,12 @@ def load(path: str | Path) -> Trainer:
 
 
 def _load(path: Path, where: Callable[[Config], Config]) -> Trainer:
-    is_run = (path / "config.json").is_file()
-    saved = path / "checkpoints" / "last" if is_run else path
-    if is_run and not saved.exists():
+    config = read_config(path) if (path / "config.json").is_file() else None
+    saved = path / "checkpoints" / "last" if config else path
+    if config and not saved.exists():
         raise UsageError(f"{path} has no checkpoint yet")
     tensors, meta = _read_checkpoint(saved)
-    trainer = make_trainer(where(read_config(path) if is_run else to_config(meta["config"], saved)))
+    trainer = make_trainer(where(config or to_config(meta["config"], saved)))
     try:
         trainer.restore(tensors, meta["counters"])
     except BaseException:
@@ -175,6 +184,22 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {name: torch.as_tensor(tensor) for name, tensor in tensors.items()}, meta
 
 
+# What may change from one stretch of a run to the next; all else makes it another run.
+_OF_THE_STRETCH = {"run_dir", "total_steps", "device", "graphs", "debug_drift", "checkpoint_every", "replay_dir"}
+_OF_THE_STRETCH |= {"eval_episodes", "eval_every", "eval_every_episodes"}
+
+
+def _require_same(config: Config, saved: Config, path: Path) -> None:
+    """Raise ``UsageError`` if ``config`` is of another run than the checkpoint's, ``saved``."""
+    mine, theirs = (c.to_dict() | dataclasses.asdict(c.settings) for c in (config, saved))
+    for name in mine.keys() - _OF_THE_STRETCH - {"settings"}:
+        if name not in theirs or mine[name] != theirs[name]:
+            raise UsageError(
+                f"{path / 'config.json'} says {name} = {mine[name]!r}, its checkpoint {theirs.get(name)!r}: a run goes "
+                "on as it began"
+            )
+
+
 class Run:
     """One seed's run between its trainer and its directory: evaluate when due, log, save."""
 
@@ -190,6 +215,7 @@ class Run:
         if not directory.last.exists():
             return cls(trainer, directory)
         tensors, meta = _read_checkpoint(directory.last)
+        _require_same(trainer.config, to_config(meta["config"], directory.last), directory.path)
         trainer.restore(tensors, meta["counters"])
         return cls(trainer, directory, meta)
 

@@ -208,6 +208,10 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "k-mappo", "smax/3m", "--seeds", "0..3", "2"], ["none twice"]),
         (["train", "k-mappo", "smax/3m", "--seeds=3..1"], ["seeds 3..1: a range goes up"]),
         (["train", "k-mappo", "smax/3m", "--env-options", "flavour"], ["name=value"]),
+        (["train", "k-mappo", "smax/3m", "--env-options", "seed=3"], ["seed=3", "a setting of its own"]),
+        (["train", "k-facmac", "smax/3m", "--env-options", "device=cuda"], ["device=cuda", "a setting of its own"]),
+        (["train", "k-mappo", "smax/3m", "--env-options", "auto_reset=false"], ["auto_reset", "new episode"]),
+        (["train", "k-mappo", "smax/3m", "--env-options", "a=1", "a=2"], ["'a' is given twice"]),
         (["train", "k-mappo", "smax/3m", "--env-options", "flavor=jaxmarl"], ["flavor", "flavour"]),
         (["train", "kpg", "toy/metup"], ["meetup"]),
         (["train", "kpg", "toy/meetup", "--levels", "0"], ["levels = 0"]),
@@ -280,7 +284,7 @@ def test_results_that_cannot_be_written(run_dir: Path, capsys: pytest.CaptureFix
 def test_checkpoint_of_another_shape(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = run_dir / "config.json"
     config.write_text(config.read_text().replace('"hidden": 6', '"hidden": 7'))
-    fails(capsys, ["resume", "run"], "weight has shape (6,)")
+    fails(capsys, ["resume", "run"], "hidden = 7", "its checkpoint 6")
     fails(capsys, ["eval", "run"], "weight has shape (6,)")
 
 
@@ -316,6 +320,29 @@ def test_damaged_checkpoint(run_dir: Path, capsys: pytest.CaptureFixture[str], d
         fails(capsys, [command, "run"], word, "checkpoints/last")
 
 
+def test_damaged_provenance(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("{", "[]", "null", "{}", '{"facts": null}'):
+        (run_dir / "provenance.json").write_text(text)
+        for command in ("resume", "plot", "export"):
+            fails(capsys, [command, "run"], "provenance.json cannot be read")
+
+
+def test_a_run_goes_on_as_it_began(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = run_dir / "config.json"
+    was = file.read_text()
+    file.write_text(was.replace('"seed": 0', '"seed": 9'))
+    fails(capsys, ["resume", "run"], "seed = 9", "its checkpoint 0")
+    file.write_text(was.replace('"eval_every": 0', '"eval_every": 64'))
+    assert main(["resume", "run"]) == 0
+
+
+def test_finished_run_without_its_metrics(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run_dir / "metrics.jsonl").unlink()
+    with pytest.warns(UserWarning, match="lines were lost"):
+        assert main(["resume", "run"]) == 2
+    assert "no result to write" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["{", '{"algorithm": "k-mappo"}', '{"levels": 0, "settings": {}, "env_options": []}'])
 def test_damaged_configuration(run_dir: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
     (run_dir / "config.json").write_text(text)
@@ -348,3 +375,5 @@ def test_toy_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert "distance/2" in capsys.readouterr().out
     fails(capsys, ["train", "kpg", "toy/meetup", "--run-dir", "toy"], "toy exists")
     fails(capsys, ["plot", "toy"], "no run directory at toy")
+    for command in ("resume", "eval"):
+        fails(capsys, [command, "toy"], "toy is a run on a toy game: finished when it was made")

@@ -55,9 +55,24 @@ def test_going_on_drops_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     assert "lost" in read[-1]
 
 
+def test_lines_that_were_lost_are_warned_of(tmp_path: Path) -> None:
+    write(tmp_path, 0, line(1), line(2))
+    with pytest.warns(UserWarning, match=r"ends at update 2, the run's checkpoint is of update 3: lines were lost"):
+        write(tmp_path, 3, line(4))
+    (tmp_path / "metrics.jsonl").unlink()
+    with pytest.warns(UserWarning, match="empty or missing"):
+        write(tmp_path, 4, line(5))
+
+
 def test_damage_is_named(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    for text in ('{"update": 1}\n{"upd\n{"update": 3}\n', '{"update": 1}\n[1]\n', '{"update": 1}\n{"step": 2}\n'):
+    for text in (
+        '{"update": 1}\n{"upd\n{"update": 3}\n',
+        '{"update": 1}\n[1]\n',
+        '{"update": 1}\n{"step": 2}\n',
+        '{"update": 1}\n{"update": "2"}\n',
+        '{"update": 1}\n{"update": 2, "win_rate": "0.5"}\n',
+    ):
         path.write_text(text)
         with pytest.raises(UsageError, match="line 2"):
             metrics.read(path)

@@ -1,6 +1,7 @@
 """The run loop: what it keeps, how it stops, and that a resumed run equals one that was never stopped."""
 
 import json
+import math
 import os
 import signal
 from collections.abc import Iterator
@@ -161,6 +162,37 @@ def test_finished_run_goes_on_as_one_that_was_made_longer(tmp_path: Path) -> Non
     assert float(lines(whole.run_dir)[-1]["learned"]) > 0
     assert json.loads((longer.run_dir / "config.json").read_text())["total_steps"] == 800
     assert json.loads((longer.run_dir / "result.json").read_text())["env_steps"] == 800
+
+
+def test_run_with_a_replay_file_goes_on_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"preset": "smac", "num_envs": 4, "num_steps": 50, "hidden": 6, "warmup": 4, "updates_per_sample": 0.1}
+    values |= {"replay_dir": "replay", "run_dir": "run", "total_steps": 200, "eval_episodes": 4}
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert train(Config.make("k-facmac", "toy/climbing", **values)).run_dir == Path("run")
+    assert len(list(Path("replay").iterdir())) == 1
+    monkeypatch.chdir(tmp_path / "there")
+    assert resume(Path("..") / "here" / "run", total_steps=400).env_steps == 400
+    assert not list(Path.cwd().iterdir())
+    Path("../here/run").rename("moved")
+    assert evaluate("moved", 2)["eval/episodes"] >= 2
+    with pytest.raises(UsageError, match=r"replay file .* is missing .*moved"):
+        resume("moved", total_steps=600)
+
+
+def test_divergence_is_warned_of_once(
+    tmp_path: Path, fake_trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = fake_trainer.update
+
+    def diverge(self: FakeTrainer) -> dict[str, float]:
+        return original(self) | {"contraction_ratio": 0.5, "grad_norm": math.nan if self.updates > 2 else 1.0}
+
+    monkeypatch.setattr(fake_trainer, "update", diverge)
+    with pytest.warns(UserWarning, match="grad_norm is not finite at update 3") as caught:
+        train(small(tmp_path / "run"))
+    assert len(caught) == 1
 
 
 def test_run_cannot_end_before_its_end(tmp_path: Path, fake_trainer: type[FakeTrainer]) -> None:
