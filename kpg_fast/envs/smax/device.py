@@ -60,7 +60,7 @@ class SmaxOnCard(SideBySide):
         )
 
     def step_async(self, action: Any, out: StepArrays) -> None:
-        """Queue a step."""
+        """Queue a step. What the actions are is not looked at: that would wait for the card."""
         actions = (self._no_numbers, action) if self.spec.continuous else (action, self._no_vectors)
         outcome = (out.reward, self._enemy_reward, out.terminated, out.truncated, out.won, out.valid)
         self.driver.step(

@@ -122,8 +122,12 @@ class SmaxEnv:
     def step(self, action: Array, out: StepArrays) -> None:
         """Take one step: ``action`` is int32 [E, N] (discrete) or float32 [E, N, 4] in [0, 1] (continuous).
 
-        Actions that are not available are allowed and do nothing, as in JaxMARL.
+        Actions that are not available are allowed, with what JaxMARL's rules make of them.
+
+        Raises:
+            UsageError: a number that is no action, one that is not finite, or another shape.
         """
+        self._check_action(action)
         self._step(action, out, self._not_given)
 
     def step_async(self, action: Array, out: StepArrays) -> None:
@@ -145,7 +149,7 @@ class SmaxEnv:
         """One step with all its random numbers given, for comparisons with another engine.
 
         Args:
-            action: as for :meth:`step`.
+            action: as for :meth:`step`; numbers above the last action are allowed, as in JaxMARL.
             out: as for :meth:`step`.
             u_target: [E, n_enemies] in [0, 1); which visible ally a scripted enemy follows.
             u_attack: [E, n_enemies] in [0, 1); which ally in range it shoots at (attack_mode random).
@@ -242,14 +246,11 @@ class SmaxEnv:
 
     def _step(self, action: Array, out: StepArrays, given: tuple[Array, Array]) -> None:
         self._check(out)
+        self._check_shape(action)
         if self.spec.continuous:
             numbers, vectors = self._no_actions, np.ascontiguousarray(action, np.float32)
-            shape: tuple[int, ...] = (self.spec.num_envs, self.spec.num_agents, layout.CONTINUOUS_ACTIONS)
         else:
             numbers, vectors = np.ascontiguousarray(action, np.int32), self._no_vectors
-            shape = (self.spec.num_envs, self.spec.num_agents)
-        if np.shape(action) != shape:
-            raise UsageError(f"action must have shape {shape}, got {np.shape(action)}")
         numba.set_num_threads(self._threads)
         cpu.step(
             self._games,
@@ -275,6 +276,32 @@ class SmaxEnv:
         keys = np.where(episode[:, None] == 0, keys, later)
         begin = threefry.two_team_start_positions if self.options.self_play else threefry.start_positions
         return begin(keys, self.scenario)
+
+    def _check_shape(self, action: Array) -> None:
+        shape: tuple[int, ...] = (self.spec.num_envs, self.spec.num_agents)
+        if self.spec.continuous:
+            shape += (layout.CONTINUOUS_ACTIONS,)
+        if np.shape(action) != shape:
+            raise UsageError(f"action must have shape {shape}, got {np.shape(action)}")
+
+    def _check_action(self, action: Array) -> None:
+        """Refuse what is no action, before anything is changed."""
+        self._check_shape(action)
+        given, last = np.asarray(action), self.spec.num_actions - 1
+        if given.dtype.kind not in ("iuf" if self.spec.continuous else "iu"):
+            numbers = "numbers" if self.spec.continuous else "whole numbers"
+            raise UsageError(f"actions must be {numbers}, got {given.dtype}")
+        if self.spec.continuous:
+            right, rule = np.abs(given) <= np.finfo(np.float32).max, "finite in float32"
+        elif given.min() >= 0 and given.max() <= last:
+            return
+        else:
+            right, rule = (given >= 0) & (given <= last), f"0 to {last}"
+        if not right.all():
+            env, agent, *place = np.argwhere(~right)[0]
+            action_name, number = " ".join(["action", *map(str, place)]), self.options.first_env + env
+            value = given[env, agent, *place]
+            raise UsageError(f"{action_name} of agent {agent} in environment {number} is {value}; it must be {rule}")
 
     def _check(self, out: StepArrays) -> None:
         """Refuse what the compiled code would misread (it would also compile once more for another layout)."""

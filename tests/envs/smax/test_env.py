@@ -144,3 +144,42 @@ def test_bad_input():
         env.reset(out)
     with pytest.raises(UsageError, match="health"):
         env.set_state(heath=np.zeros((2, 6)))
+
+
+@pytest.mark.parametrize("value", [99, 8, -1, 2**31, -(2**31), 2**64 - 1])
+def test_an_action_that_is_none_is_refused(value):
+    env = make("smax/3m", 2, first_env=4)
+    out = StepArrays.empty(env.spec)
+    env.reset(out)
+    action = np.full((2, 3), 7, np.uint64 if value >= 2**63 else np.int64)  # unavailable, but an action
+    env.step(action, out)
+    before = env.state_dict()
+    action[1, 2] = value
+    for step in (env.step, env.step_async):
+        with pytest.raises(UsageError, match=f"action of agent 2 in environment 5 is {value}; it must be 0 to 7"):
+            step(action, out)
+    assert_same(before, env.state_dict())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.bool_, object])
+def test_actions_to_choose_from_are_whole_numbers(dtype):
+    env = make("smax/3m", 2)
+    out = StepArrays.empty(env.spec)
+    env.reset(out)
+    with pytest.raises(UsageError, match=f"actions must be whole numbers, got {np.dtype(dtype)}"):
+        env.step(np.ones((2, 3), dtype), out)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_continuous_actions_must_be_finite(value):
+    env = make("smax/3m", 2, action_type="continuous")
+    out = StepArrays.empty(env.spec)
+    env.reset(out)
+    action = np.full((2, 3, 4), 0.5)
+    action[0, 1] = [-0.25, 1.25, 1e30, -3]  # outside [0, 1] JaxMARL's rules say what happens
+    env.step(action, out)
+    action[1, 0, 2] = value
+    with pytest.raises(UsageError, match=r"action 2 of agent 0 in environment 1 is .*; it must be finite"):
+        env.step(action, out)
+    with pytest.raises(UsageError, match="actions must be numbers, got object"):
+        env.step(action.astype(object), out)
