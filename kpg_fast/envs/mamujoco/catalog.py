@@ -56,6 +56,7 @@ _PARTITIONS = {
 }
 # Scenarios of any length: agents x segments per agent, with the fewest segments whose model can be built.
 _FEWEST_SEGMENTS = {"ManySegmentSwimmer": 2, "ManySegmentAnt": 1}
+_MOST_SEGMENTS = 100  # a model is built in a second; from there on a swimmer's start alone can be unstable
 _SEGMENTED_EXAMPLES = ("ManySegmentSwimmer-10x2", "ManySegmentSwimmer-6x1", "ManySegmentAnt-2x3", "ManySegmentAnt-3x1")
 _FORM = "Names look like HalfCheetah-2x3: scenario, hyphen, agent_conf."
 
@@ -66,7 +67,7 @@ def scenarios() -> list[str]:
 
 
 def names() -> list[str]:
-    """Every name, and examples of the ManySegment scenarios, which take any ``agents x segments``."""
+    """Every name, and examples of the ManySegment scenarios, which take other ``agents x segments``."""
     fixed = [f"{scenario}-{conf}" for scenario, partitions in _PARTITIONS.items() for conf in partitions]
     return sorted([*fixed, *_SEGMENTED_EXAMPLES])
 
@@ -106,11 +107,11 @@ def partition(scenario: str, conf: str) -> Partition:
 
 
 def _segments(scenario: str, conf: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", conf)
+    match = re.fullmatch(r"([1-9]\d{0,8})x([1-9]\d{0,8})", conf)
     fewest = _FEWEST_SEGMENTS[scenario]
-    if match is None or int(match[1]) * int(match[2]) < fewest:
+    if match is None or not fewest <= int(match[1]) * int(match[2]) <= _MOST_SEGMENTS:
         raise UsageError(
-            f"unknown agent_conf {conf!r} of {scenario}: it is AGENTSxSEGMENTS_PER_AGENT with at least {fewest} "
-            f"segment{'s' if fewest > 1 else ''} in all, e.g. {scenario}-2x3."
+            f"unknown agent_conf {conf!r} of {scenario}: it is AGENTSxSEGMENTS_PER_AGENT with {fewest} to "
+            f"{_MOST_SEGMENTS} segments in all, e.g. {scenario}-2x3."
         )
     return int(match[1]), int(match[2])

@@ -24,8 +24,9 @@ class MamujocoEnv:
     outside; the cost of an action does not. Agents with fewer than A joints have bounds 0 in the places left over,
     which are not read. Shorter observations end in zeros. ``won`` is always false.
 
-    A simulation that MuJoCo gives up on (NaN, far too large, or it raises) ends its episode: that step has reward 0, is
-    ``truncated`` and not ``valid``, has zeros in ``last_obs`` and ``last_state``, and is counted in `faults`.
+    A simulation that MuJoCo gives up on (NaN, far too large, or it raises), or whose reward float32 cannot hold, ends
+    its episode: that step has reward 0, is ``truncated`` and not ``valid``, has zeros in ``last_obs`` and
+    ``last_state``, and is counted in `faults`.
 
     Args:
         name: ``scenario-agent_conf``.
@@ -213,7 +214,9 @@ class MamujocoEnv:
         kernels.judge(self._features, self._physics.ctrl, self._terms, self._position, self._reward, out.terminated)
         self._elapsed += 1
         np.greater_equal(self._elapsed, self.spec.max_episode_steps, out=out.truncated)
-        faults = kernels.find_faults(self._physics.warnings, self._fault_warnings, self._features, self._faulty)
+        faults = kernels.find_faults(
+            self._physics.warnings, self._fault_warnings, self._features, self._reward, self._faulty
+        )
         if faults:
             self._report_faults(out)
         out.reward[...] = self._reward
@@ -230,15 +233,17 @@ class MamujocoEnv:
 
     def _report_faults(self, out: StepArrays) -> None:
         self._faults += np.count_nonzero(self._faulty)
-        self._reward[self._faulty] = 0.0
         out.terminated[self._faulty] = False
         out.truncated[self._faulty] = True
         for env in np.flatnonzero(self._faulty):
             reason = self._physics.error(int(env)) or "the simulation became unstable"
+            if abs(self._reward[env]) > np.finfo(np.float32).max:
+                reason = f"the reward {self._reward[env]:g} is more than float32 holds"
             log.warning(
                 "%s: environment %d, episode %d, step %d: %s; the episode ends and the step is dropped",
                 *(self.spec.name, int(self._stream[1]) + env, self._episode[env], self._elapsed[env], reason),
             )
+        self._reward[self._faulty] = 0.0
 
     def _begin(self, envs: Array, out: StepArrays) -> None:
         """Start the next episode of ``envs`` (sorted int32)."""

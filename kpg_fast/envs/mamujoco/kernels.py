@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 from numba import njit
 
 from kpg_fast.envs.mamujoco.observation import Plan
@@ -30,8 +31,9 @@ def write_controls(action: Array, actuators: Array, ctrl: Array) -> bool:
 
 
 @njit(nogil=True, cache=True)
-def find_faults(warnings: Array, fault_warnings: Array, features: Array, faulty: Array) -> int:
-    """Mark in ``faulty`` [E] the simulations that MuJoCo gave up on or that hold a number that is not finite.
+def find_faults(warnings: Array, fault_warnings: Array, features: Array, reward: Array, faulty: Array) -> int:
+    """Mark in ``faulty`` [E] the simulations that MuJoCo gave up on, that hold a number that is not finite, or whose
+    reward is not finite in float32.
 
     Simulations marked before (because they raised) stay marked. Returns how many are marked.
     """
@@ -43,7 +45,7 @@ def find_faults(warnings: Array, fault_warnings: Array, features: Array, faulty:
         poison = 0.0
         for value in features[env]:
             poison += value * 0.0
-        if poison != 0.0:
+        if poison != 0.0 or not math.isfinite(np.float32(reward[env])):
             faulty[env] = True
         count += faulty[env]
     return count

@@ -140,6 +140,24 @@ def test_an_unstable_simulation_never_becomes_data(start, caplog, name):
     assert all(step["valid"].all() for step in history)
 
 
+@pytest.mark.parametrize("value", [1e30, 1e200])
+def test_a_reward_that_float32_cannot_hold_never_becomes_data(start, caplog, value):
+    env, out = start("HalfCheetah-2x3")
+    action = np.zeros((3, 2, 3))
+    action[1, 0, 0] = value  # the motor's torque is clipped, the cost of the action is not
+    env.step(action, out)
+    assert out.valid.tolist() == [True, False, True]
+    assert out.truncated.tolist() == [False, True, False]
+    assert out.reward[1] == env.exact_reward()[1] == 0
+    assert not out.last_obs[1].any()
+    assert env.faults == 1
+    assert "is more than float32 holds" in caplog.text
+    action[1, 0, 0] = 1e15  # costs 1e29, which is a number
+    env.step(action, out)
+    assert out.valid.all()
+    assert env.faults == 1
+
+
 def test_a_raising_simulation_never_becomes_data(start, monkeypatch):
     env, out = start("HalfCheetah-2x3")
     real = env._physics.step
@@ -252,7 +270,7 @@ def test_facts_name_what_changes_a_result(start):
 def test_a_number_that_is_not_finite_is_a_fault_even_without_a_warning(value):
     warnings, features, faulty = np.zeros((3, 7, 2), np.int32), np.ones((3, 5)), np.zeros(3, np.bool_)
     features[2, 4] = value
-    assert find_faults(warnings, fault_warnings(), features, faulty) == 1
+    assert find_faults(warnings, fault_warnings(), features, np.zeros(3), faulty) == 1
     assert faulty.tolist() == [False, False, True]
 
 

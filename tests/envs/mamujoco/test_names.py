@@ -26,14 +26,21 @@ def test_names_parse_and_share_out_every_joint_once():
         ("HalfCheetah", "scenario, hyphen, agent_conf"),
         ("HalfCheetah_2x3", "did you mean HalfCheetah-2x3"),
         ("ManySegmentSwimmer-10", "AGENTSxSEGMENTS_PER_AGENT"),
-        ("ManySegmentSwimmer-1x1", "at least 2"),
+        ("ManySegmentSwimmer-1x1", "2 to 100"),
         ("ManySegmentAnt-0x3", "AGENTSxSEGMENTS_PER_AGENT"),
+        ("ManySegmentAnt-101x1", "1 to 100 segments in all"),
+        ("ManySegmentSwimmer-100000x100000", "2 to 100 segments in all"),
+        (f"ManySegmentSwimmer-{'9' * 5000}x1", "2 to 100 segments in all"),
     ],
 )
 def test_unknown_names_name_the_nearest(name, told):
     with pytest.raises(UsageError, match="unknown") as caught:
         make(f"mamujoco/{name}", num_envs=1)
     assert told in str(caught.value)
+
+
+def test_an_animal_may_have_a_hundred_segments():
+    assert len(partition(*parse("ManySegmentSwimmer-10x10"))) == 10
 
 
 @pytest.mark.parametrize(
