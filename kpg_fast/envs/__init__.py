@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from importlib import import_module
+from operator import index
 from typing import Any
 
 import torch
@@ -45,13 +46,14 @@ def make(name: str, num_envs: int, seed: int = 0, device: str = "cpu", **options
     Args:
         name: ``family/scenario``, e.g. ``smax/2s3z`` or ``smax/6z_vs_24zg``.
         num_envs: how many games are stepped together.
-        seed: the same seed gives the same episodes, whatever the batch or the number of threads.
+        seed: 0 to 2**64 - 1; the same seed gives the same episodes, whatever the batch or the number of threads.
         device: ``cpu`` or ``cuda``.
         options: passed to the family; an unknown one is a ``UsageError`` that names the nearest.
 
     Raises:
-        UsageError: unknown family, scenario or option, or ``num_envs < 1``.
+        UsageError: unknown family, scenario or option, ``num_envs < 1``, or a seed out of range.
     """
+    num_envs, seed = _count_and_seed(num_envs, seed)
     family, _, scenario = name.partition("/")
     if family not in _FAMILIES:
         raise unknown_name("environment family", family, _FAMILIES, "Names look like smax/2s3z.")
@@ -66,6 +68,7 @@ def make_in_turns(name: str, num_envs: int, seed: int, **options: Any) -> Uneven
     Raises:
         UsageError: as :func:`make`, or environments that only step together.
     """
+    num_envs, seed = _count_and_seed(num_envs, seed)
     family, _, scenario = name.partition("/")
     in_groups = getattr(import_module(_FAMILIES[family]), "in_groups", None) if family in _FAMILIES else None
     env = in_groups(scenario, num_envs, seed, **options) if in_groups else make(name, num_envs, seed, **options)
@@ -98,3 +101,21 @@ def make_seeds(
         raise UsageError(f"{name} is played on the cpu only; smax/ on a card, too")
     env: VecEnv = family.on_device(parts, card)
     return env
+
+
+def _count_and_seed(num_envs: Any, seed: Any) -> tuple[int, int]:
+    """Both as Python's integers."""
+    count, start = _integer(num_envs), _integer(seed)
+    if count is None or count < 1:
+        raise UsageError(f"num_envs must be a whole number of at least 1, got {num_envs!r}")
+    if start is None or not 0 <= start < 2**64:
+        raise UsageError(f"seed must be a whole number from 0 to {2**64 - 1}, got {seed!r}")
+    return count, start
+
+
+def _integer(value: Any) -> int | None:
+    """Python's or NumPy's integer; None for anything else."""
+    try:
+        return None if isinstance(value, bool) else index(value)
+    except TypeError:
+        return None
