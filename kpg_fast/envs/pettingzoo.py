@@ -9,6 +9,7 @@ from pettingzoo import ParallelEnv
 from kpg_fast.envs import StepArrays, VecEnv, make
 from kpg_fast.envs.smax.render import render_frame
 from kpg_fast.envs.vec_env import Array
+from kpg_fast.errors import UsageError
 
 
 class SmaxParallelEnv(ParallelEnv):  # type: ignore[misc]
@@ -24,12 +25,14 @@ class SmaxParallelEnv(ParallelEnv):  # type: ignore[misc]
         options: SMAX options, e.g. ``flavour="jaxmarl"``.
 
     Raises:
-        UsageError: an unknown scenario or option.
+        UsageError: an unknown scenario, option or ``render_mode``.
     """
 
     metadata = {"name": "smax_v0", "render_modes": ["rgb_array"], "render_fps": 8, "is_parallelizable": True}  # noqa: RUF012  (PettingZoo's own form)
 
     def __init__(self, scenario: str = "2s3z", render_mode: str | None = None, **options: Any) -> None:
+        if render_mode not in (None, "rgb_array"):
+            raise UsageError(f"render_mode must be 'rgb_array' or None, got {render_mode!r}")
         self.render_mode = render_mode
         self._scenario, self._options = scenario, options
         self._env = self._build(0)
@@ -65,9 +68,12 @@ class SmaxParallelEnv(ParallelEnv):  # type: ignore[misc]
         return self._observations(), {name: {} for name in self.agents}
 
     def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-        """Take the actions of all agents; see PettingZoo."""
-        dtype = np.float32 if self._env.spec.continuous else np.int32
-        self._env.step(np.stack([np.asarray(actions[name], dtype) for name in self.agents])[None], self._out)
+        """Take the actions of all agents; see PettingZoo.
+
+        Raises:
+            UsageError: no game is under way, an agent's action is missing, or it is none.
+        """
+        self._env.step(self._joined(actions), self._out)
         out, names = self._out, self.agents
         over = bool(out.terminated[0] or out.truncated[0])
         observations = self._observations()
@@ -94,6 +100,18 @@ class SmaxParallelEnv(ParallelEnv):  # type: ignore[misc]
 
     def _build(self, seed: int) -> VecEnv:
         return make(f"smax/{self._scenario}", 1, seed, auto_reset=False, **self._options)
+
+    def _joined(self, actions: dict[str, Any]) -> Array:
+        """The actions of all agents as one array, as they were given."""
+        if not self.agents:
+            raise UsageError("no game is under way; reset first")
+        if missing := [name for name in self.agents if name not in actions]:
+            raise UsageError(f"no action of {', '.join(missing)}: all agents act at once")
+        shape = self._action_space.shape
+        for name in self.agents:
+            if np.shape(actions[name]) != shape:
+                raise UsageError(f"the action of {name} must have shape {shape}, got {np.shape(actions[name])}")
+        return np.stack([np.asarray(actions[name]) for name in self.agents])[None]
 
     def _observations(self) -> dict[str, Any]:
         rows = {name: self._out.obs[0, i].copy() for i, name in enumerate(self.possible_agents)}

@@ -6,6 +6,7 @@ pytest.importorskip("pettingzoo", reason="needs the extra pettingzoo")
 from pettingzoo.test import parallel_api_test
 
 from kpg_fast.envs.pettingzoo import SmaxParallelEnv
+from kpg_fast.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -69,3 +70,45 @@ def test_render_is_a_picture_of_the_game():
     assert (left[..., 2] - left[..., 0]).max() > 100  # blue allies begin on the left
     assert (right[..., 0] - right[..., 2]).max() > 100  # red enemies on the right
     assert SmaxParallelEnv("2s3z").render() is None
+
+
+def test_steps_without_a_game_ask_for_a_reset():
+    env = SmaxParallelEnv("3m", max_steps=1)
+    for actions in ({}, dict.fromkeys(env.possible_agents, 4)):
+        with pytest.raises(UsageError, match="no game is under way; reset first"):
+            env.step(actions)
+    env.reset(seed=0)
+    env.step(dict.fromkeys(env.agents, 4))
+    for actions in ({}, dict.fromkeys(env.possible_agents, 4)):
+        with pytest.raises(UsageError, match="no game is under way; reset first"):
+            env.step(actions)
+    env.reset()
+    env.step(dict.fromkeys(env.agents, 4))
+
+
+@pytest.mark.parametrize("kind", ["discrete", "continuous"])
+def test_actions_that_are_none_are_told(kind):
+    env = SmaxParallelEnv("3m", action_type=kind)
+    env.reset(seed=0)
+    good = {name: env.action_space(name).sample() for name in env.agents}
+    with pytest.raises(UsageError, match="no action of ally_1, ally_2"):
+        env.step({"ally_0": good["ally_0"]})
+    shape = r"\(\)" if kind == "discrete" else r"\(4,\)"
+    with pytest.raises(UsageError, match=rf"the action of ally_1 must have shape {shape}, got \(2,\)"):
+        env.step(good | {"ally_1": [1, 2]})
+    for wrong in [99, -1, 2**31, 1.5, None] if kind == "discrete" else [[0, 0, np.nan, 0]]:
+        with pytest.raises(UsageError, match="action"):
+            env.step(good | {"ally_1": wrong})
+    env.step(good)
+
+
+@pytest.mark.parametrize("mode", ["human", "rgb", 3, ""])
+def test_unknown_render_modes_are_refused(mode):
+    with pytest.raises(UsageError, match=f"render_mode must be 'rgb_array' or None, got {mode!r}"):
+        SmaxParallelEnv("3m", render_mode=mode)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, 2**64])
+def test_seeds_are_those_of_make(seed):
+    with pytest.raises(UsageError, match="seed must be"):
+        SmaxParallelEnv("3m").reset(seed=seed)
