@@ -11,7 +11,7 @@ from kpg_fast.k_mappo_settings import MAMUJOCO_RUN, PRESETS, KMappo, of_task
 from kpg_fast.off_policy.settings import FACMAC_PRESETS, MADDPG_PRESETS, RUN_DEFAULTS, OffPolicy
 
 Algorithm = Literal["k-mappo", "k-maddpg", "k-facmac"]
-Preset = Literal["jaxmarl", "kpg", "mamujoco", "smac"]
+Preset = Literal["jaxmarl", "kpg", "mamujoco", "smac", "smax"]
 Precision = Literal["fp32", "tf32", "mixed-lookahead", "bf16"]
 
 
@@ -216,7 +216,7 @@ def default_preset(algorithm: str, env: str) -> str:
     family, presets = env.partition("/")[0], presets_of(algorithm)
     if algorithm == "k-mappo":
         return family if family in ("smac", "mamujoco") else next(iter(presets))
-    return "smac" if family in ("smax", "smac") else "mamujoco"
+    return family if family in ("smac", "smax") else "mamujoco"
 
 
 def run_defaults(algorithm: str, preset: str, env: str = "") -> dict[str, Any]:

@@ -134,14 +134,31 @@ _FACMAC_SMAC = OffPolicy(
     adam_eps=1e-7,
 )
 
+# SMAX has raw states, shorter episodes, and costs next to nothing: many games, an update for every second of them,
+# exploration over more steps, and logits that are kept small. Ours: docs/results/smax_k_facmac.
+_FACMAC_SMAX = replace(
+    _FACMAC_SMAC,
+    num_envs=16,
+    num_steps=500,
+    updates_per_sample=0.5,
+    epsilon_steps=200_000,
+    actor_reg=0.001,
+    state_norm=True,
+)
+
 # maddpg_mamujoco.yaml and maddpg_smac.yaml are the same numbers; one critic an agent is MADDPG's (Lowe et al. 2017,
 # arXiv 1706.02275), while FACMAC's repository lets all agents share one.
-FACMAC_PRESETS = {"mamujoco": _FACMAC_MAMUJOCO, "smac": _FACMAC_SMAC}
-MADDPG_PRESETS = {"mamujoco": _MADDPG_MAMUJOCO, "smac": replace(_FACMAC_SMAC, shared_critic=False)}
+FACMAC_PRESETS = {"mamujoco": _FACMAC_MAMUJOCO, "smac": _FACMAC_SMAC, "smax": _FACMAC_SMAX}
+MADDPG_PRESETS = {
+    "mamujoco": _MADDPG_MAMUJOCO,
+    "smac": replace(_FACMAC_SMAC, shared_critic=False),
+    "smax": replace(_FACMAC_SMAX, shared_critic=False),
+}
 
 # Environment steps of a run, of the time between two evaluations, and episodes of those: t_max, test_interval and
-# test_nepisode of the same files.
+# test_nepisode of the same files; of smax ours.
 RUN_DEFAULTS = {
     "mamujoco": {"total_steps": 2_000_000, "eval_every": 4000, "eval_every_episodes": 10, "eval_episodes": 10},
     "smac": {"total_steps": 2_000_000, "eval_every": 10_000, "eval_every_episodes": 32, "eval_episodes": 512},
+    "smax": {"total_steps": 1_500_000, "eval_every": 100_000, "eval_every_episodes": 128, "eval_episodes": 512},
 }

@@ -115,7 +115,8 @@ def test_levels_do_not_drift():
 def test_presets_follow_the_environment():
     assert config(**MOVING).preset == "mamujoco"
     smax = Config.make("k-facmac", "smax/3m")
-    assert (smax.preset, smax.off_policy.recurrent, smax.eval_every) == ("smac", True, 10_000)
+    assert (smax.preset, smax.off_policy.recurrent, smax.eval_every) == ("smax", True, 100_000)
+    assert Config.make("k-facmac", "smac/3m").preset == "smac"
     assert Config.make("k-maddpg", "mamujoco/HalfCheetah-2x3", total_steps=5000).total_steps == 5000
     assert not Config.make("k-maddpg", "mamujoco/HalfCheetah-2x3").off_policy.shared_critic
     assert Config.from_dict(smax.to_dict()) == smax
