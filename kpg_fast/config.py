@@ -1,6 +1,7 @@
 """What a run is: a frozen dataclass, built from presets, and checks that name what is wrong."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
@@ -68,6 +69,9 @@ class Config:
         """
         if not isinstance(env, str):
             raise UsageError(f"env = {env!r}: must be text, as smax/2s3z")
+        values = {name: os.fspath(v) if isinstance(v, os.PathLike) else v for name, v in values.items()}
+        if isinstance(values.get("env_options"), list):
+            values["env_options"] = tuple(values["env_options"])
         preset = values.pop("preset", None) or default_preset(algorithm, env)
         presets = presets_of(algorithm)
         if preset not in presets:

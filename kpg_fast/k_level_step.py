@@ -1,6 +1,5 @@
 """K-level policy gradients for any torch modules and optimisers: Algorithm 1 in place of ``optimizer.step()``."""
 
-import math
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, Literal, TypeVar
@@ -176,7 +175,7 @@ def _check(optimizers: list[Optimizer], levels: int, level1_others: str, max_gra
         raise UsageError(f"levels must be an integer of at least 1 (1 is the base algorithm); got {levels!r}")
     if level1_others not in ("base", "current"):
         raise unknown_name("level1_others", level1_others, ("base", "current"))
-    if max_grad_norm is not None and not (isinstance(max_grad_norm, Real) and 0 < max_grad_norm < math.inf):
-        raise UsageError(f"max_grad_norm must be a finite number above 0, or None; got {max_grad_norm!r}")
+    if max_grad_norm is not None and not (isinstance(max_grad_norm, Real) and max_grad_norm > 0):
+        raise UsageError(f"max_grad_norm must be a number above 0, or None; got {max_grad_norm!r}")
     if any(isinstance(optimizer, torch.optim.LBFGS) for optimizer in optimizers):
         raise UsageError("LBFGS evaluates the loss several times a step; a level is one gradient and one step")

@@ -362,9 +362,7 @@ def test_autocast_around_the_call_is_autocast_within_the_functions() -> None:
     torch.testing.assert_close(around, within, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(
-    "values", [{"max_grad_norm": v} for v in (0.0, -1.0, float("nan"), float("inf"), "1")] + [{"levels": True}]
-)
+@pytest.mark.parametrize("values", [{"max_grad_norm": v} for v in (0.0, -1.0, float("nan"), "1")] + [{"levels": True}])
 def test_values_that_cannot_be_meant(values) -> None:
     modules, optimizers = actors_and_optimizers(False, torch.optim.Adam)
     before = copy.deepcopy([module.state_dict() for module in modules])

@@ -40,8 +40,8 @@ def train_batch(configs: Sequence[Config], base: Path, progress: Progress | None
 def resume_batch(base: Path, progress: Progress | None = None) -> list[RunResult]:
     """Go on with all seeds of a batch, exactly as if they had not been stopped.
 
-    Seeds whose last checkpoints are of different updates (the process was killed between two of them) are trained on
-    one after another: a seed comes out the same alone as in a batch.
+    Seeds whose last checkpoints are of different updates (the process was killed between two of them), or that shall
+    have different lengths, are trained on one after another: a seed comes out the same alone as in a batch.
 
     Raises:
         UsageError: as :func:`kpg_fast.resume`.
@@ -50,17 +50,20 @@ def resume_batch(base: Path, progress: Progress | None = None) -> list[RunResult
         paths = [path_of(base, seed) for seed in json.loads((base / _SEEDS).read_text(encoding="utf-8"))["seeds"]]
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{base / _SEEDS} cannot be read: {error}") from error
-    with StopRequest() as stop, ExitStack() as stack:
-        directories = [stack.enter_context(closing(RunDirectory.open(path))) for path in paths]
-        batch = stack.enter_context(closing(make_batch([read_config(path) for path in paths])))
-        updates, runs = set(), []
-        for trainer, directory in zip(batch.trainers, directories, strict=True):
-            runs.append(Run.restored(trainer, directory))
-            updates.add(trainer.updates if directory.last.exists() else 0)
-        if len(updates) == 1:
-            for run in runs:
-                run.note_resumed()
-            return train_together(runs, batch.update_all, progress or Silent(), stop)
+    configs = [read_config(path) for path in paths]
+    # a seed may have been given another length by itself
+    if len({dataclasses.replace(config, seed=0, run_dir=None) for config in configs}) == 1:
+        with StopRequest() as stop, ExitStack() as stack:
+            directories = [stack.enter_context(closing(RunDirectory.open(path))) for path in paths]
+            batch = stack.enter_context(closing(make_batch(configs)))
+            updates, runs = set(), []
+            for trainer, directory in zip(batch.trainers, directories, strict=True):
+                runs.append(Run.restored(trainer, directory))
+                updates.add(trainer.updates if directory.last.exists() else 0)
+            if len(updates) == 1:
+                for run in runs:
+                    run.note_resumed()
+                return train_together(runs, batch.update_all, progress or Silent(), stop)
     results = []
     for path in paths:
         results.append(resume(path, progress))

@@ -138,7 +138,7 @@ class Status:
         if lost:
             return "diverged", (
                 f"{lost[0]} is not finite at update {metrics['update']:.0f}: the run has diverged and will not come "
-                "back. Lower --lr; checkpoints/best holds the state of the best evaluation so far."
+                "back. Lower --lr. Evaluations on the way (--eval-every) leave the best state in checkpoints/best."
             )
         ratio = metrics.get("contraction_ratio", 0.0)
         if not ratio > 1:

@@ -22,6 +22,7 @@ from kpg_fast.runs.metrics import MetricsLog
 from kpg_fast.runs.progress import Progress, Silent, summary
 from kpg_fast.runs.records import name_of_task
 from kpg_fast.runs.result import write_result
+from kpg_fast.runs.same import require_same
 from kpg_fast.runs.stop import StopRequest
 from kpg_fast.store import checkpoint
 from kpg_fast.trainer import Trainer, make_trainer
@@ -86,16 +87,17 @@ def resume(run_dir: str | Path, progress: Progress | None = None, total_steps: i
             a ``total_steps`` that is already passed or that the learning rate was not annealed over.
     """
     path = Path(run_dir)
-    config = _lengthened(read_config(path), total_steps)
+    kept = read_config(path)
+    config = _lengthened(kept, total_steps)
     with (
         StopRequest() as stop,
         closing(RunDirectory.open(path)) as directory,
         closing(make_trainer(config)) as trainer,
     ):
         run = Run.restored(trainer, directory)
-        if trainer.updates > trainer.num_updates:
-            raise UsageError(f"total_steps = {total_steps}: {path} has done {trainer.env_steps} already")
-        if total_steps is not None:
+        if config.num_updates != kept.num_updates:
+            if run.finished:  # it would end without a final evaluation
+                raise UsageError(f"total_steps = {total_steps}: {path} has done {trainer.env_steps} already")
             directory.write_json("config.json", config.to_dict())
         run.note_resumed()
         return train_together([run], lambda: [trainer.update()], progress or Silent(), stop)[0]
@@ -184,22 +186,6 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {name: torch.as_tensor(tensor) for name, tensor in tensors.items()}, meta
 
 
-# What may change from one stretch of a run to the next; all else makes it another run.
-_OF_THE_STRETCH = {"run_dir", "total_steps", "device", "graphs", "debug_drift", "checkpoint_every", "replay_dir"}
-_OF_THE_STRETCH |= {"eval_episodes", "eval_every", "eval_every_episodes"}
-
-
-def _require_same(config: Config, saved: Config, path: Path) -> None:
-    """Raise ``UsageError`` if ``config`` is of another run than the checkpoint's, ``saved``."""
-    mine, theirs = (c.to_dict() | dataclasses.asdict(c.settings) for c in (config, saved))
-    for name in mine.keys() - _OF_THE_STRETCH - {"settings"}:
-        if name not in theirs or mine[name] != theirs[name]:
-            raise UsageError(
-                f"{path / 'config.json'} says {name} = {mine[name]!r}, its checkpoint {theirs.get(name)!r}: a run goes "
-                "on as it began"
-            )
-
-
 class Run:
     """One seed's run between its trainer and its directory: evaluate when due, log, save."""
 
@@ -215,7 +201,7 @@ class Run:
         if not directory.last.exists():
             return cls(trainer, directory)
         tensors, meta = _read_checkpoint(directory.last)
-        _require_same(trainer.config, to_config(meta["config"], directory.last), directory.path)
+        require_same(trainer.config, to_config(meta["config"], directory.last), directory.path)
         trainer.restore(tensors, meta["counters"])
         return cls(trainer, directory, meta)
 
@@ -239,16 +225,14 @@ class Run:
         trainer = self.trainer
         return MetricsLog(self.directory.path, trainer.updates, name_of_task(trainer.config.env, trainer.facts))
 
-    def after_update(
-        self, metrics: dict[str, float], before: int, log: MetricsLog, stop: StopRequest
-    ) -> dict[str, float]:
+    def after_update(self, metrics: dict[str, float], before: int, log: MetricsLog, stopping: bool) -> dict[str, float]:
         """Evaluate, log and save as is due after an update; returns the line of the log.
 
         Args:
             metrics: of the update.
             before: environment steps before it.
             log: takes the line.
-            stop: whether this was the last one for now.
+            stopping: whether this was the last one for now.
         """
         trainer, config = self.trainer, self.trainer.config
         due = config.eval_every and trainer.env_steps // config.eval_every > before // config.eval_every
@@ -259,7 +243,7 @@ class Run:
             self.keep_best(metrics)
         line = {"update": trainer.updates, "env_steps": trainer.env_steps, "seconds": self.seconds} | metrics
         log.write(line)
-        if stop.requested or self.finished or trainer.updates % config.checkpoint_every == 0:
+        if stopping or self.finished or trainer.updates % config.checkpoint_every == 0:
             self.save("last")
         return line
 
@@ -314,7 +298,8 @@ def train_together(
         written = [logs.enter_context(run.log()) for run in runs]
         where = first.directory.path if len(runs) == 1 else first.directory.path.parent
         progress.begin(first.trainer, where, [run.trainer.config.seed for run in runs])
-        while not first.finished and not stop.requested:
+        stopping = stop.requested
+        while not first.finished and not stopping:
             before = first.trainer.env_steps
             try:
                 metrics = update()
@@ -325,8 +310,10 @@ def train_together(
                 raise EnvironmentFailure(
                     f"{failure}\nthe state is saved; to go on: kpg-fast resume {paths}"
                 ) from failure
+            stopping = stop.requested  # asked once: what comes later comes after the next update, which is saved
             lines = [
-                run.after_update(own, before, log, stop) for run, own, log in zip(runs, metrics, written, strict=True)
+                run.after_update(own, before, log, stopping)
+                for run, own, log in zip(runs, metrics, written, strict=True)
             ]
             progress.update(summary(lines))
     return [run.result(log.last) for run, log in zip(runs, written, strict=True)]

@@ -56,6 +56,14 @@ def test_a_stopped_batch_resumes_together_or_a_seed_alone(
         assert_same_run(result, other)
 
 
+def test_a_seed_of_another_length_goes_on_alone(tmp_path: Path) -> None:
+    values = VALUES | {"anneal_lr": False, "eval_every": 0, "updates": 2}
+    train_batch([small(tmp_path / "batch", seed=seed, **values) for seed in SEEDS], tmp_path / "batch")
+    config = tmp_path / "batch" / "seed4" / "config.json"
+    config.write_text(config.read_text().replace('"total_steps": 64', '"total_steps": 96'))  # as if killed at once
+    assert [result.updates for result in resume_batch(tmp_path / "batch")] == [3, 2]
+
+
 def test_what_cannot_be_batched_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--seeds", "0..1", "--batch-seeds", "--run-dir", str(tmp_path / "run")]
     assert main(["train", "k-facmac", "smax/3m", *flags]) == 2

@@ -15,6 +15,7 @@ import kpg_fast
 from kpg_fast import Config
 from kpg_fast.errors import EnvironmentFailure, UsageError
 from kpg_fast.runs import metrics
+from kpg_fast.runs.progress import Silent
 from kpg_fast.runs.replay import record
 from kpg_fast.runs.run import RunResult, evaluate, load, resume, train
 from kpg_fast.runs.stop import StopRequest
@@ -83,6 +84,19 @@ def test_signal_finishes_the_update_saves_and_resumes_exactly(
     assert not (stopped.run_dir / "result.json").exists()
     assert checkpoint.load(stopped.run_dir / "checkpoints" / "last")[1]["counters"]["updates"] == 3
     assert_same_run(whole, resume(stopped.run_dir))
+
+
+def test_signal_between_two_updates_loses_nothing(
+    tmp_path: Path, fake_trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Rude(Silent):
+        def update(self, metrics: dict[str, float]) -> None:
+            if metrics["update"] == 2:  # this update is logged and was not the last when it was saved or not
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped = train(small(tmp_path / "run"), Rude())
+    assert stopped.updates == 3
+    assert checkpoint.load(stopped.run_dir / "checkpoints" / "last")[1]["counters"]["updates"] == 3
 
 
 def test_killed_run_goes_on_from_its_last_checkpoint(
@@ -195,10 +209,18 @@ def test_divergence_is_warned_of_once(
     assert len(caught) == 1
 
 
-def test_run_cannot_end_before_its_end(tmp_path: Path, fake_trainer: type[FakeTrainer]) -> None:
+def test_run_cannot_end_before_its_end(
+    tmp_path: Path, fake_trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = train(small(tmp_path / "done", anneal_lr=False))
     with pytest.raises(UsageError, match=r"total_steps = 64: .*done has done 192 already"):
         resume(done.run_dir, total_steps=64)
+    with monkeypatch.context() as patch:
+        stop_at(patch, fake_trainer, 3, signal.SIGTERM)
+        stopped = train(small(tmp_path / "stopped", anneal_lr=False))
+    with pytest.raises(UsageError, match=r"total_steps = 96: .*stopped has done 96 already"):
+        resume(stopped.run_dir, total_steps=96)  # it would end without a final evaluation
+    assert resume(stopped.run_dir, total_steps=128).metrics["eval/episodes"] == 3
     annealed = train(small(tmp_path / "annealed"))
     with pytest.raises(UsageError, match=r"annealed over total_steps = 192; .*--no-anneal-lr"):
         resume(annealed.run_dir, total_steps=320)

@@ -236,9 +236,10 @@ class MamujocoEnv:
         out.terminated[self._faulty] = False
         out.truncated[self._faulty] = True
         for env in np.flatnonzero(self._faulty):
-            reason = self._physics.error(int(env)) or "the simulation became unstable"
-            if abs(self._reward[env]) > np.finfo(np.float32).max:
+            reason = self._physics.error(int(env))
+            if not reason and abs(self._reward[env]) > np.finfo(np.float32).max:
                 reason = f"the reward {self._reward[env]:g} is more than float32 holds"
+            reason = reason or "the simulation became unstable"
             log.warning(
                 "%s: environment %d, episode %d, step %d: %s; the episode ends and the step is dropped",
                 *(self.spec.name, int(self._stream[1]) + env, self._episode[env], self._elapsed[env], reason),
