@@ -14,7 +14,7 @@ UPDATES = 20
 
 def made_run(path: Path, seed: int = 0, updates: int = UPDATES, evaluations: int = 1, **values: object) -> Path:
     """A run whose win rate rises along a sigmoid; it is finished if ``updates`` is not given."""
-    shape = {"num_envs": 4, "num_steps": 8, "num_minibatches": 2}
+    shape = {"num_envs": 4, "num_steps": 8} | ({} if "algorithm" in values else {"num_minibatches": 2})
     config = Config.make(seed=seed, total_steps=32 * UPDATES, **(shape | values))
     rng = np.random.default_rng(seed + 100 * config.levels)
     speed = rng.uniform(0.8, 1.2)

@@ -4,7 +4,7 @@ A line is the interquartile mean over seeds; the band is its 95 % stratified-boo
 there is one seed; dots are greedy evaluations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import cycle
 from pathlib import Path
 from textwrap import fill
@@ -46,10 +46,10 @@ def draw(runs: Sequence[Run], target: Path) -> list[Path]:
     if not target.name:
         raise UsageError(f"{target} cannot name the files: give a path without suffix")
     runs = [run for run in runs if run.metrics]
-    rows = _rows(runs)
+    groups = group_runs(runs)
+    rows = _rows(runs, groups.values())
     if not rows:
         raise UsageError("nothing to plot: no episode has ended in an update that is logged")
-    groups = group_runs(runs)
     figure = figure_class(figsize=(14, 1 + 3.2 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), len(_X), squeeze=False, sharey="row")
     for (title, y, tasks), row in zip(rows, axes, strict=True):
@@ -80,12 +80,12 @@ def _figure_class() -> Any:
     return Figure
 
 
-def _rows(runs: Sequence[Run]) -> list[tuple[str, str, list[str]]]:
-    """Title, quantity and environments of each row; several environments have one more for their common win rate."""
+def _rows(runs: Sequence[Run], groups: Iterable[Sequence[Run]]) -> list[tuple[str, str, list[str]]]:
+    """Title, quantity and environments of each row; one more for a common win rate if a group has all environments."""
     tasks = list(dict.fromkeys(run.task for run in runs))
     rows = [(task, y, [task]) for task in tasks for y in _Y if _measured(runs, task, y)]
     with_wins = [task for task in tasks if _measured(runs, task, "win_rate")]
-    if len(with_wins) > 1:
+    if len(with_wins) > 1 and any({run.task for run in group} >= set(with_wins) for group in groups):
         rows.append(("all environments", "win_rate", with_wins))
     return rows
 

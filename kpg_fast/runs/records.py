@@ -93,17 +93,20 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
 def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Runs that differ in their seed or environment alone, under a label that says what sets them apart.
 
+    That is the algorithm, K, and those settings in which the algorithm's own runs differ.
+
     Raises:
         UsageError: the same seed twice in one group and environment, which would count one run as two.
     """
     keys = [_key(run.config) for run in runs]
-    differing = {name for key in keys for name in key if len({other.get(name) for other in keys}) > 1}
+    of_algorithm: dict[str, list[dict[str, Any]]] = {}
+    for key in keys:
+        of_algorithm.setdefault(key["algorithm"], []).append(key)
+    differing = {name: _differing(own) for name, own in of_algorithm.items()}
     groups: dict[str, list[Run]] = {}
     for run, key in zip(runs, keys, strict=True):
-        shown = sorted(differing - {"algorithm", "levels"})
-        label = " ".join(
-            [f"{run.config.algorithm} K={run.config.levels}", *(f"{n}={key[n]}" for n in shown if n in key)]
-        )
+        shown = sorted(differing[run.config.algorithm] - {"levels"})
+        label = " ".join([f"{run.config.algorithm} K={run.config.levels}", *(f"{n}={key[n]}" for n in shown)])
         group = groups.setdefault(label, [])
         for other in group:
             if (other.task, other.config.seed) == (run.task, run.config.seed):
@@ -113,6 +116,10 @@ def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
                 )
         group.append(run)
     return groups
+
+
+def _differing(keys: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {name for name in keys[0] if len({key[name] for key in keys}) > 1}
 
 
 def _key(config: Config) -> dict[str, Any]:

@@ -84,6 +84,22 @@ def test_groups_are_labelled_by_what_differs(tmp_path: Path) -> None:
     }
 
 
+def test_algorithms_are_labelled_by_what_differs_in_their_own_runs(tmp_path: Path) -> None:
+    made_run(tmp_path / "a", lr=0.001)
+    made_run(tmp_path / "b", lr=0.002)
+    made_run(tmp_path / "c", algorithm="k-facmac")
+    groups = group_runs(find_runs([tmp_path]))
+    assert list(groups) == ["k-mappo K=2 lr=0.001", "k-mappo K=2 lr=0.002", "k-facmac K=2"]
+
+
+def test_no_common_row_where_nobody_played_all(tmp_path: Path) -> None:
+    made_run(tmp_path / "a", env="smax/3m")
+    made_run(tmp_path / "b", env="smax/8m", levels=1)
+    _, svg = draw(find_runs([tmp_path]), tmp_path / "plot")
+    assert "smax/8m" in svg.read_text()
+    assert "all environments" not in svg.read_text()
+
+
 @pytest.mark.filterwarnings("error:constrained_layout not applied")
 def test_long_labels_leave_room_for_the_curves(tmp_path: Path) -> None:
     many = {
