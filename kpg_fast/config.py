@@ -179,6 +179,12 @@ class Config:
         """Plain values for a JSON file; :meth:`from_dict` reads them back."""
         return dataclasses.asdict(self)
 
+    def flat(self) -> dict[str, Any]:
+        """The plain values with those of ``settings`` beside the run's own."""
+        values = self.to_dict()
+        settings: dict[str, Any] = values.pop("settings")
+        return values | settings
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Config":
         """Rebuild what :meth:`to_dict` wrote."""

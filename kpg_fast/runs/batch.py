@@ -10,7 +10,7 @@ from kpg_fast.config import Config
 from kpg_fast.errors import UsageError
 from kpg_fast.runs.directory import RunDirectory, check_new, read_config
 from kpg_fast.runs.progress import Progress, Silent
-from kpg_fast.runs.run import Run, RunResult, resume, train_together
+from kpg_fast.runs.run import Run, RunResult, kept_in, resume, train_together
 from kpg_fast.runs.stop import StopRequest
 from kpg_fast.store.files import write_aside, writing
 from kpg_fast.trainer import make_batch
@@ -26,7 +26,7 @@ def train_batch(configs: Sequence[Config], base: Path, progress: Progress | None
         EnvironmentFailure: an environment cannot go on; the state is saved.
     """
     check_new(base)
-    configs = [dataclasses.replace(config, run_dir=str(path_of(base, config.seed))) for config in configs]
+    configs = [kept_in(path_of(base, config.seed), config) for config in configs]
     with StopRequest() as stop, closing(make_batch(configs)) as batch, ExitStack() as stack:
         runs = []
         for config, trainer in zip(configs, batch.trainers, strict=True):

@@ -1,6 +1,5 @@
 """Finished and running runs as data: read from their directories, grouped by configuration."""
 
-import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -123,5 +122,4 @@ def _differing(keys: Sequence[Mapping[str, Any]]) -> set[str]:
 
 
 def _key(config: Config) -> dict[str, Any]:
-    values = config.to_dict() | dataclasses.asdict(config.settings)
-    return {name: value for name, value in values.items() if name not in _INCIDENTAL | {"env", "settings"}}
+    return {name: value for name, value in config.flat().items() if name not in _INCIDENTAL | {"env"}}

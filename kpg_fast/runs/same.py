@@ -1,6 +1,5 @@
 """Whether a configuration is still that of the run whose checkpoint is to go on."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from kpg_fast.errors import UsageError
 from kpg_fast.place import on_cpu
 
 # What may change from one stretch of a run to the next.
-_OF_THE_STRETCH = {"settings", "run_dir", "device", "graphs", "debug_drift", "replay_dir", "eval_episodes"}
+_OF_THE_STRETCH = {"run_dir", "device", "graphs", "debug_drift", "replay_dir", "eval_episodes"}
 _OF_THE_STRETCH |= {"eval_every", "eval_every_episodes"}
 _OF_THE_MACHINE = {"threads", "timeout", "launch_timeout", "stagger", "max_failures"}  # options of environments
 
@@ -29,7 +28,7 @@ def require_same(config: Config, saved: Config, path: Path) -> None:
 
 
 def _of_the_run(config: Config) -> dict[str, Any]:
-    values = config.to_dict() | dataclasses.asdict(config.settings)
+    values = config.flat()
     may_change = set(_OF_THE_STRETCH)
     if not values.get("anneal_lr"):
         may_change.add("total_steps")

@@ -166,6 +166,7 @@ class SmaxEnv:
         deviations = np.ascontiguousarray(cd_dev, np.float32)
         if deviations.shape != (e, layout.TICKS, units):
             raise UsageError(f"cd_dev must have shape {(e, layout.TICKS, units)}, got {deviations.shape}")
+        self._check_shape(action)
         self._step(action, out, (draws, deviations))
 
     def get_state(self) -> dict[str, Array]:
@@ -246,7 +247,6 @@ class SmaxEnv:
 
     def _step(self, action: Array, out: StepArrays, given: tuple[Array, Array]) -> None:
         self._check(out)
-        self._check_shape(action)
         if self.spec.continuous:
             numbers, vectors = self._no_actions, np.ascontiguousarray(action, np.float32)
         else:
