@@ -4,11 +4,30 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from kpg_fast.runs import provenance
 
 Samples = dict[str, list[float]]
+PeakName = Literal["fp32", "bf16", "memory"]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What limits a case: a peak (:mod:`bench.peaks`), and how the median becomes operations or bytes a second."""
+
+    peak: PeakName
+    rate: Callable[[float], float]
+
+    @classmethod
+    def of_time(cls, peak: PeakName, work: float, unit: float = 1e-3) -> "Bound":
+        """For medians in units of ``unit`` seconds, each the time that ``work`` takes."""
+        return cls(peak, lambda median: work / (median * unit))
+
+    @classmethod
+    def of_rate(cls, peak: PeakName, work: float) -> "Bound":
+        """For medians that count pieces a second, each of ``work``."""
+        return cls(peak, lambda median: median * work)
 
 
 @dataclass(frozen=True)
@@ -30,6 +49,8 @@ class Case:
     """Paths of tests that must be green before this is timed: no speed-up on red."""
     quick: bool = False
     """Short enough for the check of every change."""
+    bound: Bound | None = None
+    """What of the machine limits it."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +98,21 @@ def rates(seconds: dict[str, list[float]], work: float) -> Samples:
     return {name: [work / s for s in samples] for name, samples in seconds.items()}
 
 
-def rows_of(case: Case, samples: Samples) -> list[Row]:
-    """One row for ours, and one for every contender, so that a table can be read without the code."""
-    return [_row(case, name, samples) for name in sorted(samples, key=lambda name: name != "ours")]
+def rows_of(case: Case, samples: Samples, peak: float = 0.0) -> list[Row]:
+    """One row for ours, and one for every contender, so that a table can be read without the code.
+
+    Where the case has a bound, ``peak`` is what the machine could do beside it, and ours names its share of that.
+    """
+    return [_row(case, name, samples, peak) for name in sorted(samples, key=lambda name: name != "ours")]
 
 
-def _row(case: Case, name: str, samples: Samples) -> Row:
+def _row(case: Case, name: str, samples: Samples, peak: float) -> Row:
     ours = name == "ours"
     values = sorted(samples[name])
+    settings = case.settings
+    if ours and case.bound is not None:
+        share = case.bound.rate(statistics.median(values)) / peak
+        settings = settings | {"peak": case.bound.peak, "peak_per_second": peak, "share_of_peak": share}
     ratio = None
     if ours and case.reference in samples:
         ratio = statistics.median(samples[case.reference]) / statistics.median(values)
@@ -101,7 +129,7 @@ def _row(case: Case, name: str, samples: Samples) -> Row:
         commit=provenance.commit(),
         hardware=dict(provenance.hardware()),
         versions=provenance.versions(),
-        settings=case.settings,
+        settings=settings,
     )
 
 

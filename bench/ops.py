@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.measure import Case, Samples, in_turns
+from bench.measure import Bound, Case, Samples, in_turns
 from kpg_fast.kernels import agent_embedding as embedding
 from kpg_fast.kernels import gae, gru, k_level_surrogate, linear, value_loss
 from kpg_fast.kernels.k_level_surrogate.ref import k_level_surrogate as surrogate
@@ -32,6 +32,19 @@ class Op:
     inputs: tuple[Tensor, ...]
     graded: tuple[int, ...] = ()
     compiled: bool = True
+
+
+def _bound(name: str) -> Bound | None:
+    """Forward and both products of the way back; a difference has two products for each of the forward pass."""
+    kind, *rest = name.split("/")
+    if kind == "linear":
+        size, out = map(int, rest[0].split("x"))
+        products = 3 * size * out
+    elif kind in ("gru", "gru_difference"):
+        products = (3 if kind == "gru" else 2) * 6 * HIDDEN**2
+    else:
+        return None
+    return Bound.of_time("bf16" if rest[-1] == "bf16" else "fp32", 2 * STEPS * ROWS * products)
 
 
 def _layer(size: int, out: int, activation: str, precision: str) -> Op:
@@ -158,6 +171,7 @@ def cases(peers: str | None = None) -> list[Case]:
             settings={"steps": STEPS, "envs": ENVS, "agents": AGENTS},
             tests=("tests/kernels",),
             quick=name == "gae",
+            bound=_bound(name),
         )
         for name in OPS
     ]

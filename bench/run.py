@@ -4,9 +4,10 @@
                         [--quick]
 
 Tests of what is timed run first and must be green. Contenders of a case take turns in one run; a warm-up is thrown
-away; medians and 20-80 percentiles are printed. ``--base main~1`` measures that commit as well, A B A B, and
-``--check 1.10`` exits with 1 if a case is that much worse than it was there (or than its own reference where a case
-says so); ratios are only ever taken within one run.
+away; medians and 20-80 percentiles are printed, and the share of the machine's peak where one limits the case, measured
+right beside it. What a level costs (overhead) has a table and a figure of its own. ``--base main~1`` measures that
+commit as well, A B A B, and ``--check 1.10`` exits with 1 if a case is that much worse than it was there (or than its
+own reference where a case says so); ratios are only ever taken within one run.
 """
 
 import argparse
@@ -25,11 +26,16 @@ sys.path.insert(0, str(ROOT))
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+from bench import overhead_report  # noqa: E402
 from bench.measure import Case, Row, rows_of  # noqa: E402
+from bench.peaks import peak  # noqa: E402
 from kpg_fast.errors import UsageError  # noqa: E402
 
 MODULES = {
-    "cpu": ("smax_step", "ops", "update", "training", "store", "mamujoco_step", "off_policy", "smac_step"),
+    "cpu": (
+        *("smax_step", "ops", "update", "training", "race", "overhead"),
+        *("store", "mamujoco_step", "off_policy", "smac_step"),
+    ),
     "cuda": ("gpu_training",),
 }
 
@@ -59,25 +65,41 @@ def run_tests(cases: list[Case]) -> None:
         sys.exit("a test is red: nothing is timed")
 
 
-def measure(cases: list[Case], console: Console) -> list[Row]:
-    """Run the cases one after another."""
+def measure(cases: list[Case], path: Path, console: Console) -> list[Row]:
+    """Run the cases one after another; what is measured is kept at once."""
     rows = []
     for index, case in enumerate(cases):
         console.print(f"[{index + 1}/{len(cases)}] {case.name}", highlight=False)
-        rows += rows_of(case, case.run())
+        before = peak(case.bound.peak) if case.bound else 0.0
+        samples = case.run()
+        after = peak(case.bound.peak) if case.bound else 0.0
+        new = rows_of(case, samples, max(before, after))
+        append(new, path)
+        rows += new
     return rows
 
 
 def show(rows: list[Row], console: Console) -> None:
     """Print one table."""
     table = Table()
-    for heading in ("case", "metric", "median", "p20", "p80", "unit", "ratio", "against"):
+    for heading in ("case", "metric", "median", "p20", "p80", "unit", "ratio", "against", "of peak"):
         table.add_column(heading, justify="left" if heading in ("case", "metric", "unit", "against") else "right")
     for row in rows:
         numbers = (f"{value:,.4g}" for value in (row.median, row.p20, row.p80))
         ratio = "" if row.ratio is None else f"{row.ratio:.3g}x"
-        table.add_row(row.case, row.metric, *numbers, row.unit, ratio, row.reference)
+        share = f"{row.settings['share_of_peak']:.0%} {row.settings['peak']}" if "peak" in row.settings else ""
+        table.add_row(row.case, row.metric, *numbers, row.unit, ratio, row.reference, share)
     console.print(table)
+
+
+def show_overhead(path: Path, console: Console) -> None:
+    """Print what a level costs, of all such rows in ``path``, and draw it beside them."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = overhead_report.by_setting(map(json.loads, lines))
+    console.print(overhead_report.table(found))
+    figure = path.with_name("level_overhead.png")
+    overhead_report.draw(found, figure)
+    console.print(f"figure: {figure}", highlight=False)
 
 
 def append(rows: list[Row], path: Path) -> None:
@@ -168,9 +190,11 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     if not args.no_tests:
         run_tests(cases)
-    rows = measure(cases, console)
+    path = args.json or ROOT / "bench" / "results" / "rows.jsonl"
+    rows = measure(cases, path, console)
     show(rows, console)
-    append(rows, args.json or ROOT / "bench" / "results" / "rows.jsonl")
+    if any(row.case.startswith(overhead_report.PREFIX) for row in rows):
+        show_overhead(path, console)
     pairs: dict[str, Any] = {}
     if args.base:
         same = ["-f", args.filter, "--device", args.device]

@@ -4,20 +4,18 @@ Memory bounds all of it, so the references are memory's own speed: the C library
 core, and copies that move as many bytes as the step reads and writes.
 """
 
-import ctypes
 import os
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.measure import Case, Samples, in_turns, rates
+from bench.measure import Bound, Case, Samples, in_turns, rates
+from bench.peaks import BYTES, large_memcpy
 from kpg_fast import k_level_step
 from kpg_fast.kernels.level_step import level_step, state_names
 from kpg_fast.store import checkpoint
@@ -26,7 +24,6 @@ from kpg_fast.store.parameters import Layout, ParameterStore
 from kpg_fast.store.snapshot import BackgroundCheckpoint
 
 MB = 1 << 20
-LARGE = 256 * MB
 TESTS = ("tests/csrc/test_store.py", "tests/store/test_parameters.py")
 
 
@@ -47,14 +44,15 @@ def copy_case(megabytes: int) -> Case:
         unit="GB/s copied",
         run=lambda: _run_copy(megabytes * MB),
         reference="memcpy",
-        settings={"slot_mb": megabytes, "memcpy_mb": LARGE // MB, "threads": _cores()},
+        bound=Bound.of_rate("memory", 2e9),
+        settings={"slot_mb": megabytes, "memcpy_mb": BYTES // MB, "threads": torch.get_num_threads()},
         tests=TESTS,
     )
 
 
 def level_step_case(optimizer: str, megabytes: int, committed: bool) -> Case:
     """One level step, clipped, against a copy that moves as many bytes."""
-    kind = "commit" if committed else "lookahead"
+    kind, traffic = "commit" if committed else "lookahead", _step_traffic(optimizer, committed)
     return Case(
         name=f"store.level_step/{optimizer}/{kind}/{megabytes}MB",
         metric="time",
@@ -62,7 +60,8 @@ def level_step_case(optimizer: str, megabytes: int, committed: bool) -> Case:
         run=lambda: _run_level_step(optimizer, megabytes * MB, committed),
         reference="copy of as many bytes",
         higher_is_better=False,
-        settings={"slot_mb": megabytes, "max_grad_norm": 0.5, "bytes": _step_traffic(optimizer, committed)},
+        settings={"slot_mb": megabytes, "max_grad_norm": 0.5, "slots_moved": traffic},
+        bound=Bound.of_time("memory", traffic * megabytes * MB, unit=1),
         tests=("tests/kernels/test_level_step.py",),
     )
 
@@ -95,10 +94,6 @@ def checkpoint_case() -> Case:
     )
 
 
-def _cores() -> int:
-    return torch.get_num_threads()
-
-
 def _store(nbytes: int, slots: list[str]) -> ParameterStore:
     store = ParameterStore(Layout({"w": (nbytes // 4,)}), 1, slots)
     for name in slots:
@@ -106,33 +101,15 @@ def _store(nbytes: int, slots: list[str]) -> ParameterStore:
     return store
 
 
-def _memcpy(pool: ThreadPoolExecutor) -> Callable[[], None]:
-    """Copy ``LARGE`` bytes with the C library, a share a core."""
-    libc = ctypes.CDLL(None)
-    libc.memcpy.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
-    libc.memcpy.restype = ctypes.c_void_p
-    src, dst = np.ones(LARGE, np.uint8), np.zeros(LARGE, np.uint8)
-    share = LARGE // _cores()
-
-    def copy() -> None:
-        def part(index: int) -> None:
-            libc.memcpy(dst.ctypes.data + index * share, src.ctypes.data + index * share, share)
-
-        list(pool.map(part, range(_cores())))
-
-    return copy
-
-
 def _run_copy(nbytes: int) -> Samples:
-    store, calls = _store(nbytes, ["a", "b"]), max(1, LARGE // nbytes)
+    store, calls = _store(nbytes, ["a", "b"]), max(1, BYTES // nbytes)
 
     def copies() -> None:
         for _ in range(calls):
             store.copy("a", "b")
 
-    with ThreadPoolExecutor(_cores()) as pool:
-        seconds = in_turns({"ours": copies, "memcpy": _memcpy(pool)}, repeats=15)
-    done = {"ours": calls * nbytes, "memcpy": LARGE}
+    seconds = in_turns({"ours": copies, "memcpy": large_memcpy()}, repeats=15)
+    done = {"ours": calls * nbytes, "memcpy": BYTES}
     return {name: rates({name: samples}, done[name] / 1e9)[name] for name, samples in seconds.items()}
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from bench.measure import Case, Samples, in_turns
+from bench.flops import Training
+from bench.measure import Bound, Case, Samples, in_turns
 from bench.plain_mappo import PlainKMappo
 from kpg_fast.config import Config
 from kpg_fast.k_mappo_trainer import KMappoTrainer
@@ -44,6 +45,7 @@ def cases(peers: str | None = None) -> list[Case]:
 
 
 def _case(name: str, env: str, values: dict[str, Any], quick: bool = False) -> Case:
+    work = Training.of(Config.make("k-mappo", env, **values)).update()
     return Case(
         name=f"update.k_mappo/{name}",
         metric="update_ms",
@@ -54,4 +56,5 @@ def _case(name: str, env: str, values: dict[str, Any], quick: bool = False) -> C
         settings={"preset": "jaxmarl", **values},
         tests=TESTS,
         quick=quick,
+        bound=Bound.of_time("fp32", work),
     )
