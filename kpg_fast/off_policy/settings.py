@@ -15,6 +15,8 @@ class OffPolicy:
     """Learning rate of the actors."""
     critic_lr: float = 0.001
     """Learning rate of critics and mixer."""
+    anneal_lr: bool = False
+    """Lower both linearly to zero over ``total_steps``, line of metrics by line."""
     num_envs: int = 1
     """E: environments stepped together."""
     num_steps: int = 1000

@@ -97,6 +97,7 @@ class OffPolicyTrainer:
         start, s = perf_counter(), self.settings
         spent: dict[str, float] = defaultdict(float)
         ended = []
+        left = self._anneal()
         taken, total, ready = 0, s.num_steps * s.num_envs, np.arange(s.num_envs)
         while taken < total:
             ready, stored = self._step(ready[: total - taken - self.running], self.env_steps + taken, spent)
@@ -115,13 +116,21 @@ class OffPolicyTrainer:
         learned = float(self.learning.count)
         means, of_last = self.learning.read()
         metrics = summarise(ended) | means | spent
-        metrics |= {"learned": learned, "replay": float(len(self.experience.ring))}
+        metrics |= {"learned": learned, "replay": float(len(self.experience.ring)), "lr": s.lr * left}
         if isinstance(self.env, UnevenVecEnv):
             metrics |= self.env.metrics()
         seconds = perf_counter() - start
         metrics["env_sps"] = total / seconds
         metrics["agent_sps"] = metrics["env_sps"] * self.spec.num_agents
         return metrics | of_last
+
+    def _anneal(self) -> float:
+        """Set the learning rates of this line of metrics; returns their share of those of the settings."""
+        s = self.settings
+        left = 1 - self.updates / self.num_updates if s.anneal_lr else 1.0
+        for learner, lr in zip(self.algorithm.learners, (s.lr, s.critic_lr), strict=True):
+            learner.lr = lr * left
+        return left
 
     def _step(self, going: Array, done: int, spent: dict[str, float]) -> tuple[Array, int]:
         """One step of the environments ``going``; returns which are done, and how many samples that stored.

@@ -50,7 +50,7 @@ def assert_same(one, other) -> None:
         {"algorithm": "k-maddpg", "levels": 3, "updates_per_sample": 1.7},
         {"algorithm": "k-maddpg", "env": "toy/climbing", "target_interval": 3, "agent_id": True},
         {"env": "toy/climbing", "preset": "smac", "recurrent": True, "levels": 1, "num_envs": 3, "warmup": 10},
-        {"updates_per_sample": 0.3, "optimizer": "adam", "precision": "bf16"},
+        {"updates_per_sample": 0.3, "optimizer": "adam", "precision": "bf16", "anneal_lr": True},
         {"recurrent": True, "num_envs": 3},  # outputs that are not in the order of their axes
     ],
     ids=str,

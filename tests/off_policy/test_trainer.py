@@ -36,7 +36,7 @@ def state(trainer: OffPolicyTrainer) -> dict[str, torch.Tensor]:
         CHOOSING,
         MOVING | {"algorithm": "k-maddpg"},
         MOVING | {"in_file": True},
-        MOVING | {"state_norm": True, "rmsprop_correction": True},
+        MOVING | {"state_norm": True, "rmsprop_correction": True, "anneal_lr": True},
     ],
 )
 def test_stopped_and_resumed_is_the_same_run(values, tmp_path):
@@ -106,6 +106,16 @@ def test_updates_follow_the_stored_samples():
     assert run(trainer, 1)["learned"] == 3
     assert run(trainer, 1)["learned"] == 5
     assert trainer.facts["updates_per_sample"] == "0.25"
+
+
+def test_annealed_rates_fall_to_the_last_line():
+    trainer = make_trainer(config(**MOVING, total_steps=80, anneal_lr=True, lr=0.4, critic_lr=0.2))
+    assert trainer.num_updates == 4
+    rates = []
+    for _ in range(4):
+        assert trainer.update()["lr"] == trainer.algorithm.actor.learner.lr
+        rates.append([learner.lr for learner in trainer.algorithm.learners])
+    assert rates == [pytest.approx([0.4 * left, 0.2 * left]) for left in (1, 0.75, 0.5, 0.25)]
 
 
 def test_levels_do_not_drift():
