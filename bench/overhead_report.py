@@ -64,7 +64,7 @@ def draw(found: dict[str, dict[int, Level]], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.add_subplot()
     most = max(max(levels) for levels in found.values())
     for number, (setting, levels) in enumerate(found.items()):
@@ -77,7 +77,7 @@ def draw(found: dict[str, dict[int, Level]], path: Path) -> None:
     )
     axes.set(xlabel="K", ylabel="time of an iteration / that of K = 1", xticks=list(ks))
     axes.grid(alpha=0.3)
-    axes.legend(title="full: kpg_fast; dashed: as usually written", fontsize="small")
+    figure.legend(title="full: kpg_fast\ndashed: as usually written", fontsize="small", loc="outside right upper")
     aside = path.with_suffix(".part.png")
     figure.savefig(aside, dpi=120)
     aside.replace(path)

@@ -52,8 +52,12 @@ def jaxmarl(checkout: str, steps: int, seed: int = 0) -> list[dict[str, Any]]:
     """What bench/jaxmarl_mappo.py prints: a line an update, then the totals."""
     script = Path(__file__).with_name("jaxmarl_mappo.py")
     command = [sys.executable, str(script), checkout, "--map", MAP, "--steps", str(steps), "--seed", str(seed)]
-    result = subprocess.run(command, check=True, capture_output=True, text=True)
-    return [json.loads(line) for line in result.stdout.splitlines()]
+    return rows_in(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def rows_in(output: str) -> list[dict[str, Any]]:
+    """The lines of JSON; importing JaxMARL prints others."""
+    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
 
 @cache

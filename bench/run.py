@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+WIDTH = 170  # of the table in a file or a pipe
 sys.path.insert(0, str(ROOT))
 
 from rich.console import Console  # noqa: E402
@@ -83,7 +84,9 @@ def show(rows: list[Row], console: Console) -> None:
     """Print one table."""
     table = Table()
     for heading in ("case", "metric", "median", "p20", "p80", "unit", "ratio", "against", "of peak"):
-        table.add_column(heading, justify="left" if heading in ("case", "metric", "unit", "against") else "right")
+        text = heading in ("case", "metric", "unit", "against")
+        # folded: a name that is cut off is no name
+        table.add_column(heading, justify="left" if text else "right", overflow="fold")
     for row in rows:
         numbers = (f"{value:,.4g}" for value in (row.median, row.p20, row.p80))
         ratio = "" if row.ratio is None else f"{row.ratio:.3g}x"
@@ -180,7 +183,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    args, console = parse(argv), Console()
+    args, console = parse(argv), Console(width=None if sys.stdout.isatty() else WIDTH)
     cases = find_cases(args.filter, args.quick, args.peers, args.device)
     if args.list:
         print("\n".join(case.name for case in cases))

@@ -29,6 +29,18 @@ def number(value):
 
 
 @triton.jit
+def wide(count):
+    """A count in 64 bits; a launch makes a constant of a count of one, which has no ``to``."""
+    return core.to_tensor(count).to(tl.int64)
+
+
+@triton.jit
+def within(x, low, high):
+    """x between two bounds, and not a number where x is none: a card's minimum and maximum would lose that."""
+    return tl.where(x < low, low, tl.where(x > high, high, x))
+
+
+@triton.jit
 def sigmoid(x):
     """1 / (1 + e^-x)."""
     return 1.0 / (1.0 + tl.exp(-x))

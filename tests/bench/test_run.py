@@ -48,5 +48,9 @@ def test_race_to_win_stops_where_a_rollout_is_won(monkeypatch):
     race.seconds_to_win.cache_clear()
 
 
+def test_lines_that_jaxmarl_prints_besides_are_no_rows():
+    assert race.rows_in('Importing submoduled environments...\n{"env_sps": 2.0}\n') == [{"env_sps": 2.0}]
+
+
 def test_no_race_without_a_checkout():
     assert race.cases(None) == race.cases("") == []

@@ -4,6 +4,7 @@ tests/kernels/test_interpreted.py does the latter in a process of its own, since
 """
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,8 +15,10 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def pytest_collection_modifyitems(items):
+    """Mark what lies here; pytest shows a folder's conftest the whole session's tests."""
     for item in items:
-        item.add_marker(pytest.mark.gpu)
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.gpu)
 
 
 @pytest.fixture(scope="session")

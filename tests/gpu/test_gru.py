@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kpg_fast.kernels.gru import gpu, ref
-from tests.gpu.exactness import hold, move, twice
+from tests.gpu.exactness import TIMES, hold, move, twice
 from tests.kernels.oracle import as_exact_as_torch, doubled, value_and_gradients
 from tests.kernels.test_gru import NAMES, cell
 
@@ -34,7 +34,7 @@ def test_values_and_gradients_are_as_exact_as_torch(device, shape, reset):
     single = stacked([definition(*inputs) for inputs in cells])
     exact = stacked([definition(*doubled(*inputs)) for inputs in cells])
     for name, *values in zip(NAMES, ours, single, exact, strict=True):
-        as_exact_as_torch(*values, name)
+        as_exact_as_torch(*values, name, TIMES)
 
 
 def stacked(draws):

@@ -59,6 +59,17 @@ def test_rows_of_weight_zero_are_not_read(device):
     assert (clean[1][out] == 0).all()
 
 
+@pytest.mark.parametrize("mode", CLIP_MODES)
+def test_what_is_not_a_number_stays_so(device, mode):
+    """A card's own minimum and maximum would clip it into a number."""
+    inputs = batch(3, 2, 5, 7)
+    inputs[5][:] = True
+    inputs[6][1, 1, 2] = float("nan")
+    loss, gradient, *_ = gpu.k_level_surrogate(*move(device, *inputs), 0.2, 0.03, mode, 0.1)
+    assert loss.isnan()
+    assert gradient[1, 1, 2].isnan().any()
+
+
 def test_nobody_counts(device):
     inputs = batch(3, 2, 5, 7)
     inputs[5] = torch.zeros(3, 2, 5)

@@ -74,11 +74,11 @@ def test_advantages_past_two_to_the_31(card):
 def test_a_captured_graph_reads_its_rates_anew(card):
     theta, grad = torch.ones(1, 5000, device=card), torch.full((1, 5000), 0.5, device=card)
     out, norm = torch.empty_like(theta), torch.empty(1, device=card)
-    rate = torch.tensor([0.1], device=card)
+    rates = torch.tensor([0.1, 1.0], device=card)
 
     def step():
         level_step.level_step(
-            theta, grad, [], out, [], norm, "sgd", 0.0, (0.9, 0.999), 0.9, 1e-8, 0.0, None, 1, sizes=(rate, 1.0)
+            theta, grad, [], out, [], norm, "sgd", 0.0, (0.9, 0.999), 0.9, 1e-8, 0.0, None, 1, rates=rates
         )  # fmt: skip
 
     step()
@@ -87,7 +87,7 @@ def test_a_captured_graph_reads_its_rates_anew(card):
     with torch.cuda.graph(graph):
         step()
     for value in (0.1, 0.2):
-        rate.fill_(value)
+        rates[0] = value
         graph.replay()
         torch.testing.assert_close(out, theta - value * grad)
 

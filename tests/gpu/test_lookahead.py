@@ -33,6 +33,14 @@ def test_a_layer_changes_as_two_exact_passes_differ(device, shape, rate, precisi
         )
 
 
+def test_what_is_not_a_number_stays_so(device):
+    x, dx, h0, reset, weights, weights_k = on(device, *cell(1, 2, 3, 4, 5, 2e-3))
+    dx[0, 0, 1, 2] = float("nan")
+    (ours,) = twice(gru_difference, x, dx, h0, reset & False, weights, weights_k, "fp32", equal_nan=True)
+    assert ours[0, :, 1].isnan().all()
+    assert not ours[0, :, ::2].isnan().any()
+
+
 def gru_difference(x, dx, h0, reset, weights, weights_k, precision):
     h, gates = gru_gpu.forward(x, h0, reset, *weights, "fp32", True)
     return gpu.gru_difference(x, dx, h, gates, h0, reset, list(weights), list(weights_k), precision)

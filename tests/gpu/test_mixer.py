@@ -33,6 +33,17 @@ def test_one_live_agent_at_a_time(device, shape, monotonic):
     hold(("q_tot", "slope"), twice(gpu.mix_one_live, *move(device, *values)), ref.mix_one_live, values)
 
 
+def test_what_is_not_a_number_stays_so(device):
+    """A card's own minimum would make a number of it, and a run that has diverged would go on."""
+    q, w1, b1, w2, v = inputs(2, 3, 4)
+    q[0, 1] = float("nan")
+    values = move(device, q, w1, b1, w2, v)
+    q_tot, gradients = gpu.mix(*values, True), gpu.mix_backward(values[4], *values[:4], True)
+    live, slope = gpu.mix_one_live(values[0], *values, True)
+    for value in (q_tot, live[1], slope[1], gradients[0][1]):
+        assert value.cpu().isnan().tolist() == [False, True, False]
+
+
 def test_extreme_inputs(device):
     q, w1, b1, w2, v = inputs(2, 3, 4)
     b1[0], b1[1] = -1e4, 1e4

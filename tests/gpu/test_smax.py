@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from kpg_fast.envs import StepArrays, make
+from kpg_fast.envs import make
 from kpg_fast.envs.smax import env
-from tests.envs.smax.cuda_simulated import PLAYED, play
+from kpg_fast.graphs import Replayed, cuda_graph
+from kpg_fast.rollout import Rollout
 from tests.envs.smax.replay import TOLERANCE, TRACES, load, replay
 
 if not torch.cuda.is_available():
     pytest.skip("needs a card; simulated in tests/envs/smax/test_cuda.py", allow_module_level=True)
 cuda = pytest.importorskip("kpg_fast.envs.smax.cuda", reason="numba-cuda is not installed (extra cuda)")
+from tests.envs.smax.cuda_simulated import PLAYED, play  # noqa: E402  (it needs numba-cuda)
 
 
 @pytest.mark.parametrize("name", TRACES)
@@ -19,8 +21,10 @@ def test_golden_trace(monkeypatch, name):
     monkeypatch.setattr(env, "cpu", cuda)
     worst, thrown = replay(load(name))
     assert thrown <= 0.01 * load(name)["fresh"].size
+    # positions may be off by 1e-5, and what is seen of them is divided by a sight of 8 to 10
+    allowed = TOLERANCE | {"obs": 3e-6, "state": 3e-6}
     for part, error in worst.items():
-        assert error <= TOLERANCE[part], (part, error)
+        assert error <= allowed[part], (part, error)
 
 
 @pytest.mark.parametrize("case", PLAYED)
@@ -35,34 +39,29 @@ def test_seeds_make_the_cpus_games(monkeypatch, case):
         np.testing.assert_allclose(first[key], value, rtol=0, atol=tolerance, err_msg=key)
 
 
-def test_a_step_is_captured_into_a_graph_of_torch():
-    engine = make("smax/2s3z", 64, seed=3)
-    out = StepArrays.empty(engine.spec)
-    engine.reset(out)
-    outcome = (out.reward, engine.enemy_reward, out.terminated, out.truncated, out.won, out.valid)
-    parts = (engine._games, (engine._settings, engine._kinds), (out.obs, out.state, out.avail_actions, out.alive))
-    rest = (outcome, (out.last_obs, out.last_state), engine._not_given, (engine._no_vectors,))
+def test_steps_are_captured_into_a_graph_beside_torch():
+    """As a rollout steps: games and memory on the card, torch's own work between two steps."""
+    device, steps = torch.device("cuda"), 2
 
-    def on_card():
-        return [tuple(torch.from_numpy(np.copy(a)).cuda() for a in part) for part in (*parts, *rest)]
+    def begin():
+        games = make("smax/2s3z", 64, seed=3, device="cuda")
+        rollout = Rollout.allocate(games.spec, steps, device)
+        rollout.begin(games)
+        return games, rollout
 
-    def step(arrays):
-        games, (settings, kinds), next_, outcome, last, given, (vectors,) = arrays
-        numbers = torch.full((64, 5), 1, dtype=torch.int32, device="cuda")
-        stream = torch.cuda.current_stream().cuda_stream
-        cuda.step(games, settings, engine._seed, kinds, (numbers, vectors), given, None, next_, outcome, last, stream)
+    def step(games, rollout):
+        rollout.avail_actions[0].copy_(rollout.avail_actions[steps])
+        for t in range(steps):
+            rollout.action[t].copy_(rollout.avail_actions[t].int().argmax(-1))
+            games.step(rollout.action[t], rollout.steps[t])
 
-    eager, captured = on_card(), on_card()
-    side = torch.cuda.Stream()
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            step(eager)
+    (games, rollout), (captured_games, captured_rollout) = begin(), begin()
+    replayed = Replayed(lambda: step(captured_games, captured_rollout), cuda_graph)
+    for _ in range(20):
+        step(games, rollout)
+        replayed()
     torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=side):
-        step(captured)
-    for _ in range(3):
-        graph.replay()
-    torch.cuda.synchronize()
-    for part, other in zip(eager, captured, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(part, other, strict=True))
+    for name, value in games.state.items():
+        assert torch.equal(value, captured_games.state[name]), name
+    for name in ("obs", "state", "avail_actions", "alive", "reward", "terminated", "truncated", "won"):
+        assert torch.equal(getattr(rollout, name), getattr(captured_rollout, name)), name

@@ -14,5 +14,11 @@ def empty_is_nan(monkeypatch):
         integer = dtype is not None and not dtype.is_floating_point
         return torch.full(shape, -999 if integer else float("nan"), dtype=dtype, **options)
 
+    def filled_like(other, **options):
+        memory = like(other, **options)
+        return memory.fill_(float("nan") if memory.dtype.is_floating_point else -999)
+
+    like = torch.empty_like
     monkeypatch.setattr(torch, "empty", filled)
+    monkeypatch.setattr(torch, "empty_like", filled_like)
     monkeypatch.setattr(_C, "take_memory", lambda shape: np.full(shape, np.nan, np.float32))

@@ -4,6 +4,7 @@ import pytest
 import triton
 
 from bench import gpu_ahead as ahead
+from bench.gpu_cases import OF_ONE
 
 SHARED = {80: 163 * 1024, 90: 227 * 1024}  # what a block may have, CUDA programming guide
 
@@ -48,6 +49,18 @@ def test_the_table_is_of_this_code_and_nothing_spills(target):
         row = rows.get((launch.name, launch.key(), target))
         assert row, f"{launch.name} ({case}) has changed: run python -m bench.gpu_ahead"
         check(launch, case, target, row[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", OF_ONE)
+def test_sizes_of_one_compile(case, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    with ahead.recording(90) as launches:
+        OF_ONE[case]()
+    assert launches
+    assert any(type(value) is int and value == 1 for launch in launches for value in launch.arguments.values())
+    for launch in launches:
+        launch.compile(90)
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kpg_fast.kernels.gpu import wide
+
 _COLUMNS = 64  # a program; small, so that a thousand environments occupy every multiprocessor
 
 
@@ -18,13 +20,13 @@ def _gae_kernel(
     COLUMNS: tl.constexpr,
 ):  # fmt: skip
     column = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
-    columns = envs.to(tl.int64) * agents
+    columns = wide(envs) * agents
     inside = column < columns
     env = column // agents
     following = tl.load(bootstrap_value + column, inside, 0.0)
     carry = tl.zeros_like(following)
     for back in tl.range(0, steps, loop_unroll_factor=8):
-        t = steps.to(tl.int64) - 1 - back
+        t = wide(steps) - 1 - back
         at, at_env = t * columns + column, t * envs + env
         ended = tl.load(terminated + at_env, inside, 0) != 0
         cut = tl.load(truncated + at_env, inside, 0) != 0

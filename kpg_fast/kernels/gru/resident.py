@@ -7,7 +7,7 @@ address and fixed distances from it: 64-bit places of their own filled the regis
 import triton
 import triton.language as tl
 
-from kpg_fast.kernels.gpu import product, sigmoid, tanh
+from kpg_fast.kernels.gpu import product, sigmoid, tanh, wide
 
 
 @triton.jit
@@ -38,7 +38,7 @@ def forward_kernel(
     h = tl.load(h0 + (group * rows + first) * HIDDEN + at_h, real, 0.0)
     nothing = tl.zeros((ROWS, PADDED), tl.float32)
     for t in range(steps):
-        begins = tl.load(reset + group * reset_set + rows.to(tl.int64) * t + first + row, exists, 0) != 0
+        begins = tl.load(reset + group * reset_set + wide(rows) * t + first + row, exists, 0) != 0
         h = tl.where(begins[:, None], 0.0, h)
         start = (group * steps + t) * rows + first
         x = inputs + start * (3 * HIDDEN)
@@ -77,7 +77,7 @@ def backward_kernel(
     carry = tl.zeros((ROWS, PADDED), tl.float32)
     for back in range(steps):
         t = steps - 1 - back
-        begins = tl.load(reset + group * reset_set + rows.to(tl.int64) * t + first + row, exists, 0)[:, None] != 0
+        begins = tl.load(reset + group * reset_set + wide(rows) * t + first + row, exists, 0)[:, None] != 0
         start = (group * steps + t) * rows + first
         previous = h0 + start_0 if t == 0 else h_out + (start - rows) * HIDDEN
         h = tl.load(previous + at_h, real & ~begins, 0.0)

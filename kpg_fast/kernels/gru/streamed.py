@@ -7,7 +7,7 @@ barrier among the program's threads parts what they wrote from what they read. P
 import triton
 import triton.language as tl
 
-from kpg_fast.kernels.gpu import product, sigmoid, tanh
+from kpg_fast.kernels.gpu import product, sigmoid, tanh, wide
 
 
 @triton.jit
@@ -19,7 +19,7 @@ def _state(h0, h_out, group, first, t, steps, rows, HIDDEN: tl.constexpr):
 @triton.jit
 def _begins(reset, group, first, row, t, rows, reset_set):
     """Whether an episode begins at step t, [ROWS, 1]."""
-    at = reset + group * reset_set + rows.to(tl.int64) * t + first + row
+    at = reset + group * reset_set + wide(rows) * t + first + row
     return tl.load(at, first + row < rows, 0)[:, None] != 0
 
 

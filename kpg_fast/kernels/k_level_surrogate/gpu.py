@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kpg_fast.kernels.gpu import Number, expm1_less, number, pad
+from kpg_fast.kernels.gpu import Number, expm1_less, number, pad, within
 from kpg_fast.kernels.layout import dense
 from kpg_fast.kernels.policy.gpu import block_rows, chosen, load_rows, log_softmax, logits_gradient
 
@@ -25,12 +25,12 @@ def _objective(log_rho, log_m, advantage, eps, others_eps, MODE: tl.constexpr):
     else:
         ratio = tl.exp(log_rho)
         if MODE == "double":
-            ratio *= tl.minimum(tl.maximum(m, 1 - others_eps), 1 + others_eps)
+            ratio *= within(m, 1 - others_eps, 1 + others_eps)
         else:
             scale = m * advantage
     # both sides are rounded products of the same kind: equal ratios compare as equal
     free = ratio * scale
-    bounded = tl.minimum(tl.maximum(ratio, 1 - eps), 1 + eps) * scale
+    bounded = within(ratio, 1 - eps, 1 + eps) * scale
     clipped = free > bounded
     return tl.where(clipped, bounded, free), tl.where(clipped, 0.0, free), ratio, m, clipped
 
@@ -106,7 +106,9 @@ def k_level_surrogate(
     block = block_rows(actions)
     grid = (triton.cdiv(rows, block),)
     total = mask.sum(dtype=torch.float32)
-    dlogits = torch.empty_like(logits)
+    dlogits = torch.empty_like(logits)  # contiguous where the logits are not dense
+    if dlogits.stride() != logits.stride():
+        logits = logits.contiguous()
     log_prob = torch.empty(action.shape, device=device)
     sums = torch.empty(_STATS, *grid, dtype=torch.float64, device=device)
     per_row = (action, log_prob_old, advantage, mask, log_m)
@@ -117,7 +119,8 @@ def k_level_surrogate(
         clip_eps, ent_coef, others_clip_eps, MODE=clip_mode, ROWS=block, ACTIONS=pad(actions),
     )  # fmt: skip
     means = sums.sum(1) / total.double().clamp_min(torch.finfo(torch.float32).tiny)
-    loss = (means[0] - ent_coef * means[1]).float()
+    coefficient = ent_coef.double() if isinstance(ent_coef, Tensor) else ent_coef
+    loss = (means[0] - coefficient * means[1]).float()
     return loss, dlogits, log_prob, torch.cat((means.float(), total[None]))
 
 

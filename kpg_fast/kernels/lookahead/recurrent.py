@@ -8,13 +8,13 @@ hidden states do; ``before`` [G, T, R, H] the hidden states that the steps start
 import triton
 import triton.language as tl
 
-from kpg_fast.kernels.gpu import expm1_less, product, tanh
+from kpg_fast.kernels.gpu import expm1_less, product, tanh, wide
 
 
 @triton.jit
 def _sigmoid_change(s, d):
     """Of a sigmoid that is s, when its argument changes by d."""
-    e = tl.minimum(d, 60.0)
+    e = tl.where(d > 60.0, 60.0, d)  # not tl.minimum, which on a card makes 60 of NaN
     e = e + expm1_less(e)
     return s * (1.0 - s) * e / (1.0 + s * e)
 
@@ -49,7 +49,7 @@ def resident_kernel(
     at_h, at_gates = row[:, None] * HIDDEN + unit[None, :], row[:, None] * (4 * HIDDEN) + unit[None, :]
     dh = tl.zeros((ROWS, PADDED), tl.float32)
     for t in range(steps):
-        begins = tl.load(reset + group * reset_set + rows.to(tl.int64) * t + first + row, exists, 0) != 0
+        begins = tl.load(reset + group * reset_set + wide(rows) * t + first + row, exists, 0) != 0
         dh = tl.where(begins[:, None], 0.0, dh)
         start = (group * steps + t) * rows + first
         a = arguments + start * (4 * HIDDEN) + at_gates
@@ -74,7 +74,7 @@ def streamed_kernel(
     row = tl.arange(0, ROWS)
     inside = (first + row < rows)[:, None]
     for t in range(steps):
-        begins = tl.load(reset + group * reset_set + rows.to(tl.int64) * t + first + row, first + row < rows, 0)
+        begins = tl.load(reset + group * reset_set + wide(rows) * t + first + row, first + row < rows, 0)
         known = inside & (begins == 0)[:, None] & (tl.zeros((ROWS, 1), tl.int32) + t > 0)
         start = (group * steps + t) * rows + first
         last = dh_out + (start - rows) * HIDDEN

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kpg_fast.kernels.gpu import pad
+from kpg_fast.kernels.gpu import pad, wide
 
 _ELEMENTS = 1024  # of a program's block
 
@@ -26,8 +26,14 @@ def _agent_weights(w1, row, i, agents, units, real, UNITS: tl.constexpr):
 
 
 @triton.jit
+def _elu_slope(x):
+    """Not by tl.minimum, which on a card makes a number of NaN."""
+    return tl.exp(tl.where(x > 0, 0.0, x))
+
+
+@triton.jit
 def _elu(x):
-    return tl.where(x > 0, x, tl.exp(tl.minimum(x, 0.0)) - 1.0)
+    return tl.where(x > 0, x, _elu_slope(x) - 1.0)
 
 
 @triton.jit
@@ -46,7 +52,7 @@ def _before(q, w1, b1, row, inside, at, real, rows, agents, units, MONOTONIC: tl
     before = tl.load(b1 + at, real, 0.0)
     for i in range(agents):
         _, w = _agent_weights(w1, row, i, agents, units, real, UNITS)
-        before += tl.load(q + rows.to(tl.int64) * i + row, inside, 0.0)[:, None] * _magnitude(w, MONOTONIC)
+        before += tl.load(q + wide(rows) * i + row, inside, 0.0)[:, None] * _magnitude(w, MONOTONIC)
     return before
 
 
@@ -71,12 +77,12 @@ def _mix_backward_kernel(
     dq_row = tl.load(dq_tot + row, inside, 0.0)[:, None]
     second = tl.load(w2 + at, real, 0.0)
     dsecond = dq_row * _elu(before)
-    dbefore = dq_row * _magnitude(second, MONOTONIC) * tl.where(before > 0, 1.0, tl.exp(tl.minimum(before, 0.0)))
+    dbefore = dq_row * _magnitude(second, MONOTONIC) * _elu_slope(before)
     tl.store(dw2 + at, dsecond * _sign(second) if MONOTONIC else dsecond, real)
     tl.store(db1 + at, dbefore, real)
     for i in range(agents):
         at_i, w = _agent_weights(w1, row, i, agents, units, real, UNITS)
-        at_q = rows.to(tl.int64) * i + row
+        at_q = wide(rows) * i + row
         tl.store(dq + at_q, tl.sum(dbefore * _magnitude(w, MONOTONIC), 1), inside)
         dw = tl.load(q + at_q, inside, 0.0)[:, None] * dbefore
         tl.store(dw1 + at_i, dw * _sign(w) if MONOTONIC else dw, real)
@@ -94,11 +100,11 @@ def _mix_one_live_kernel(
     for i in range(agents):
         _, w = _agent_weights(w1, row, i, agents, units, real, UNITS)
         w = _magnitude(w, MONOTONIC)
-        at_q = rows.to(tl.int64) * i + row
+        at_q = wide(rows) * i + row
         change = tl.load(q_own + at_q, inside, 0.0) - tl.load(q_others + at_q, inside, 0.0)
         before = others + change[:, None] * w
         tl.store(q_tot + at_q, tl.sum(second * _elu(before), 1) + offset, inside)
-        rate = tl.where(before > 0, 1.0, tl.exp(tl.minimum(before, 0.0)))
+        rate = _elu_slope(before)
         tl.store(slope + at_q, tl.sum(second * rate * w, 1), inside)
 
 
