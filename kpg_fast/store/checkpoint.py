@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from kpg_fast import _C
@@ -227,6 +225,10 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
 
 
 def _read_tensors(path: Path, manifest: Mapping[str, Any]) -> dict[str, Array]:
+    # here, because only reading needs the package: a bare machine trains and measures without it
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     stated = manifest["file"]
     nbytes, digest = path.stat().st_size, hashlib.sha256()
     if nbytes != stated["nbytes"]:
