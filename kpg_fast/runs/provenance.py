@@ -42,13 +42,14 @@ def checkout() -> Path | None:
 
 
 def commit() -> str:
-    """The commit of the source checkout, with ``+changes`` if tracked files differ from it; else ``unknown``."""
+    """The commit of the source checkout, with ``+changes`` if tracked files differ from it.
+
+    Where there is none to ask, a copy of the tree without its history: what ``KPG_COMMIT`` says, else ``unknown``.
+    """
     root = checkout()
-    if root is None:
-        return "unknown"
-    head = _git(root, "rev-parse", "HEAD")
-    if not head:
-        return "unknown"
+    head = _git(root, "rev-parse", "HEAD") if root else ""
+    if root is None or not head:
+        return os.environ.get("KPG_COMMIT") or "unknown"
     return head + ("+changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
 
 
