@@ -65,6 +65,12 @@ cuda: Any = numba.cuda  # or its simulator, whose names are the same
 _ZERO, _HALF = np.float32(0.0), np.float32(0.5)
 _WARP = 32
 
+# A block plays a game; numba-cuda would warn at every launch of fewer than 128, but small runs are meant to be small.
+numba.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # type: ignore[attr-defined]
+
+# numba-cuda 0.30 asks for a name that NumPy 2.5 took away; without it nothing compiles.
+vars(np).setdefault("row_stack", np.vstack)
+
 
 # The rules' helpers that a CPU takes by vectors, for a single unit.
 
