@@ -1,6 +1,7 @@
 """Every Triton kernel on the card at hand, against what the card can do, in one call (gpu_training.py: all together).
 
     python -m bench.gpu [--out FILE]
+    python -m bench.gpu --compile I N    # first the kernels of the I-th of N shares of the cases, by so many processes
 
 Kernels run at the sizes of 2s3z with 4096 environments and 128 steps, one launch at a time, replayed from a CUDA graph.
 Prints a table; FILE takes a JSON object a row. GB/s counts every argument of a launch once, TFLOP/s its products. The
@@ -10,6 +11,8 @@ ceilings are those of a copy of 4 GB and of a product of 8192 x 8192 matrices by
 import argparse
 import json
 import statistics
+import sys
+import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -18,6 +21,7 @@ import torch
 import triton
 
 from bench import gpu_ahead, gpu_cases
+from kpg_fast.runs import provenance
 
 Row = dict[str, Any]
 
@@ -74,21 +78,43 @@ def operations(launch: gpu_ahead.Launch) -> int:
     return 2 * products
 
 
+def target() -> int:
+    """What kernels are chosen for here: 80 (Ampere), 90 (Hopper), ..."""
+    return 10 * torch.cuda.get_device_capability()[0]
+
+
+def compile_share(index: int, shares: int) -> None:
+    """Compile every ``shares``-th case's launches, of tensors without memory, into Triton's cache on the disk."""
+    for case, start in list(gpu_cases.CASES.items())[index::shares]:
+        with gpu_ahead.recording(target()) as launches:
+            start()
+        for launch in launches:
+            launch.kernel.warmup(*launch.arguments.values(), grid=launch.grid, **launch.options)
+        print(f"{case}: {len(launches)} launches", flush=True)
+
+
+def measured(case: str, launch: gpu_ahead.Launch) -> Row:
+    """The row of a launch; of one that fails with the error in place of numbers, since others may not."""
+    row: Row = {"name": launch.name, "case": case}
+    try:
+        # by place: Triton has a keyword `stream` of its own, and some kernels a parameter
+        time = seconds(partial(launch.kernel[launch.grid], *launch.arguments.values(), **launch.options))
+    except Exception as error:
+        traceback.print_exc()
+        return row | {"error": repr(error)}
+    tensors = {t.data_ptr(): t for t in launch.arguments.values() if isinstance(t, torch.Tensor)}
+    row |= {"us": time * 1e6, "GB/s": sum(t.nbytes for t in tensors.values()) / time * 1e-9}
+    return row | ({"TFLOP/s": operations(launch) / time * 1e-12} if operations(launch) else {})
+
+
 def kernels() -> Iterator[Row]:
     """Each launch of every case, a case at a time: all their results together would fill the card."""
     gpu_cases.DEVICE = "cuda"
-    target = 10 * torch.cuda.get_device_capability()[0]
     for case, start in gpu_cases.CASES.items():
-        with gpu_ahead.recording(target) as launches:
+        with gpu_ahead.recording(target()) as launches:
             start()
         for launch in launches:
-            tensors = {t.data_ptr(): t for t in launch.arguments.values() if isinstance(t, torch.Tensor)}
-            time = seconds(partial(launch.kernel[launch.grid], **launch.arguments, **launch.options))
-            row = {"name": launch.name, "case": case, "us": time * 1e6}
-            row["GB/s"] = sum(t.nbytes for t in tensors.values()) / time * 1e-9
-            if operations(launch):
-                row["TFLOP/s"] = operations(launch) / time * 1e-12
-            yield row
+            yield measured(case, launch)
         launches.clear()
 
 
@@ -123,20 +149,26 @@ def cublas() -> Iterator[Row]:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def main() -> None:
-    """Measure all and print a row at a time."""
+def main(argv: list[str] | None = None) -> int:
+    """Measure all and print a row at a time; returns 1 if a launch failed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", help="JSON lines go here too")
-    out = parser.parse_args().out
+    parser.add_argument("--out", default="/dev/null", help="JSON lines go here too")
+    parser.add_argument("--compile", nargs=2, type=int, metavar=("I", "N"), help="measure nothing, compile a share")
+    args = parser.parse_args(argv)
+    if args.compile:
+        compile_share(*args.compile)
+        return 0
     card = {"name": torch.cuda.get_device_name(), "torch": torch.__version__, "triton": triton.__version__}
-    with open(out or "/dev/null", "w") as file:
+    card["commit"], failed = provenance.commit(), False
+    with open(args.out, "w", buffering=1) as file:  # by lines, so that what is measured outlives a kill
         for part in ([card], ceilings(), cublas(), kernels()):
             for row in part:
-                print(
-                    "  ".join(f"{k} {v:,.4g}" if isinstance(v, float) else str(v) for k, v in row.items()), flush=True
-                )
+                failed = failed or "error" in row
+                cells = (f"{k} {v:,.4g}" if isinstance(v, float) else str(v) for k, v in row.items())
+                print("  ".join(cells), flush=True)
                 file.write(json.dumps(row) + "\n")
+    return int(failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
