@@ -5,11 +5,7 @@
 #include <pybind11/stl.h>
 
 #include <cmath>
-#include <cstring>
 #include <optional>
-#if defined(__x86_64__)
-#include <emmintrin.h>
-#endif
 
 #include "store_array.hpp"
 
@@ -17,7 +13,6 @@ namespace kpg {
 namespace {
 
 constexpr std::int64_t kBlock = 4096;  // numbers; a block of every slot fits the first-level cache or nearly
-constexpr std::int64_t kBeyondCaches = 32 << 20;  // bytes of a slot
 
 struct Hyperparameters {
     std::string optimizer;
@@ -87,62 +82,10 @@ void norms_and_scales(const Cut& cut, const double* sums, std::optional<double> 
     }
 }
 
-// Copy a block past the caches: an ordinary store first reads the line that it overwrites.
-void stream(const void* from, void* to, std::int64_t nbytes) {
-#if defined(__x86_64__)
-    if (reinterpret_cast<std::uintptr_t>(to) % sizeof(__m128i) == 0 && nbytes % sizeof(__m128i) == 0) {
-        const __m128i* source = static_cast<const __m128i*>(from);
-        __m128i* target = static_cast<__m128i*>(to);
-        for (std::int64_t i = 0; i < nbytes / std::int64_t(sizeof(__m128i)); ++i) {
-            _mm_stream_si128(target + i, _mm_load_si128(source + i));
-        }
-        return;
-    }
-#endif
-    std::memcpy(to, from, nbytes);
-}
-
-// All that streams wrote before this is seen by whoever is told after it.
-void end_streams() {
-#if defined(__x86_64__)
-    _mm_sfence();
-#endif
-}
-
-// Steps of blocks; a level apart from theta that no cache would hold is streamed.
-template <typename T>
-class BlockSteps {
-  public:
-    BlockSteps(const StepRule<T>& rule, const StepSlots<T>& slots, const Cut& cut, const StepKernels<T>& kernels)
-        : rule_(rule), slots_(slots), cut_(cut), kernels_(kernels),
-          streams_(slots.theta_out != slots.theta &&
-                   cut.groups * cut.size * std::int64_t(sizeof(T)) >= kBeyondCaches) {}
-
-    void operator()(std::int64_t block, T scale) const {
-        const std::int64_t begin = cut_.begin(block), size = cut_.end(block) - begin;
-        StepSlots<T> slots = slots_.from(begin);
-        if (!streams_) return kernels_.step(rule_, slots, scale, size);
-        alignas(64) T level[kBlock];
-        T* const out = slots.theta_out;
-        slots.theta_out = level;
-        kernels_.step(rule_, slots, scale, size);
-        stream(level, out, size * sizeof(T));
-        end_streams();
-    }
-
-  private:
-    const StepRule<T>& rule_;
-    const StepSlots<T>& slots_;
-    const Cut& cut_;
-    const StepKernels<T>& kernels_;
-    const bool streams_;
-};
-
 template <typename T>
 void run(const StepRule<T>& rule, const StepSlots<T>& slots, const Cut& cut, std::optional<double> max_norm, T* norm,
          int num_threads, bool baseline) {
     const StepKernels<T> kernels = step_kernels<T>(baseline);
-    const BlockSteps<T> step(rule, slots, cut, kernels);
     thread_local std::vector<double> sum_memory;
     thread_local std::vector<T> scale_memory;
     sum_memory.resize(cut.blocks());
@@ -161,13 +104,13 @@ void run(const StepRule<T>& rule, const StepSlots<T>& slots, const Cut& cut, std
             norms_and_scales(cut, sums, max_norm, norm, scale);
 #pragma omp for schedule(static)
             for (std::int64_t b = 0; b < cut.blocks(); ++b) {
-                step(b, scale[cut.group(b)]);
+                kernels.step(rule, slots, scale[cut.group(b)], cut.begin(b), cut.end(b));
             }
         } else {  // nothing waits for the norm: the gradient is read once
 #pragma omp for schedule(static)
             for (std::int64_t b = 0; b < cut.blocks(); ++b) {
                 sums[b] = kernels.square_sum(slots.grad + cut.begin(b), cut.end(b) - cut.begin(b));
-                step(b, T{1});
+                kernels.step(rule, slots, T{1}, cut.begin(b), cut.end(b));
             }
 #pragma omp single
             norms_and_scales(cut, sums, max_norm, norm, scale);

@@ -37,11 +37,11 @@ KPG_INLINE double square_sum(const T* values, std::int64_t size) {
 
 // m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  theta - lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps)
 template <bool kKeepState, typename T>
-KPG_INLINE void adam(const StepRule<T>& rule, const StepSlots<T>& slots, T scale, std::int64_t size) {
+KPG_INLINE void adam(const StepRule<T>& rule, const StepSlots<T>& slots, T scale, std::int64_t begin, std::int64_t end) {
     const StepRule<T> r = rule;
     const StepSlots<T> s = slots;
 #pragma omp simd
-    for (std::int64_t i = 0; i < size; ++i) {
+    for (std::int64_t i = begin; i < end; ++i) {
         T g = s.grad[i] * scale;
         T m = r.decay1 * s.state_in[0][i] + r.gain1 * g;
         T v = r.decay2 * s.state_in[1][i] + r.gain2 * (g * g);
@@ -56,11 +56,12 @@ KPG_INLINE void adam(const StepRule<T>& rule, const StepSlots<T>& slots, T scale
 
 // v = alpha v + (1 - alpha) g^2;  d = g / (sqrt(v) + eps);  d = buffer = momentum buffer + d;  theta - lr d
 template <bool kKeepState, bool kMomentum, typename T>
-KPG_INLINE void rmsprop(const StepRule<T>& rule, const StepSlots<T>& slots, T scale, std::int64_t size) {
+KPG_INLINE void rmsprop(const StepRule<T>& rule, const StepSlots<T>& slots, T scale, std::int64_t begin,
+                        std::int64_t end) {
     const StepRule<T> r = rule;
     const StepSlots<T> s = slots;
 #pragma omp simd
-    for (std::int64_t i = 0; i < size; ++i) {
+    for (std::int64_t i = begin; i < end; ++i) {
         T g = s.grad[i] * scale;
         T v = r.decay2 * s.state_in[0][i] + r.gain2 * (g * g);
         T direction = g / (root(v) + r.eps);
@@ -76,11 +77,11 @@ KPG_INLINE void rmsprop(const StepRule<T>& rule, const StepSlots<T>& slots, T sc
 
 // d = buffer = momentum buffer + g;  theta - lr d
 template <bool kKeepState, bool kMomentum, typename T>
-KPG_INLINE void sgd(const StepRule<T>& rule, const StepSlots<T>& slots, T scale, std::int64_t size) {
+KPG_INLINE void sgd(const StepRule<T>& rule, const StepSlots<T>& slots, T scale, std::int64_t begin, std::int64_t end) {
     const StepRule<T> r = rule;
     const StepSlots<T> s = slots;
 #pragma omp simd
-    for (std::int64_t i = 0; i < size; ++i) {
+    for (std::int64_t i = begin; i < end; ++i) {
         T direction = s.grad[i] * scale;
         if constexpr (kMomentum) direction = r.decay1 * s.state_in[0][i] + direction;
         T theta = s.theta[i] - r.step_size * direction;
@@ -90,31 +91,33 @@ KPG_INLINE void sgd(const StepRule<T>& rule, const StepSlots<T>& slots, T scale,
 }
 
 template <bool kKeepState, typename T>
-KPG_INLINE void step_keeping(const StepRule<T>& rule, const StepSlots<T>& slots, T scale, std::int64_t size) {
+KPG_INLINE void step_keeping(const StepRule<T>& rule, const StepSlots<T>& slots, T scale, std::int64_t begin,
+                             std::int64_t end) {
     switch (rule.rule) {
         case Rule::kAdam:
-            return adam<kKeepState>(rule, slots, scale, size);
+            return adam<kKeepState>(rule, slots, scale, begin, end);
         case Rule::kRmsProp:
-            return rule.has_momentum ? rmsprop<kKeepState, true>(rule, slots, scale, size)
-                                     : rmsprop<kKeepState, false>(rule, slots, scale, size);
+            return rule.has_momentum ? rmsprop<kKeepState, true>(rule, slots, scale, begin, end)
+                                     : rmsprop<kKeepState, false>(rule, slots, scale, begin, end);
         case Rule::kSgd:
-            return rule.has_momentum ? sgd<kKeepState, true>(rule, slots, scale, size)
-                                     : sgd<kKeepState, false>(rule, slots, scale, size);
+            return rule.has_momentum ? sgd<kKeepState, true>(rule, slots, scale, begin, end)
+                                     : sgd<kKeepState, false>(rule, slots, scale, begin, end);
     }
 }
 
 template <typename T>
-KPG_INLINE void step(const StepRule<T>& rule, const StepSlots<T>& slots, T scale, std::int64_t size) {
-    return rule.keep_state ? step_keeping<true>(rule, slots, scale, size)
-                           : step_keeping<false>(rule, slots, scale, size);
+KPG_INLINE void step(const StepRule<T>& rule, const StepSlots<T>& slots, T scale, std::int64_t begin, std::int64_t end) {
+    return rule.keep_state ? step_keeping<true>(rule, slots, scale, begin, end)
+                           : step_keeping<false>(rule, slots, scale, begin, end);
 }
 
 #define KPG_VERSION(NAME, TARGET)                                                                                   \
     template <typename T>                                                                                          \
     struct NAME {                                                                                                  \
         TARGET static double square_sum_of(const T* values, std::int64_t size) { return square_sum(values, size); } \
-        TARGET static void step_of(const StepRule<T>& rule, const StepSlots<T>& slots, T scale, std::int64_t size) { \
-            step(rule, slots, scale, size);                                                                  \
+        TARGET static void step_of(const StepRule<T>& rule, const StepSlots<T>& slots, T scale, std::int64_t begin, \
+                                   std::int64_t end) {                                                             \
+            step(rule, slots, scale, begin, end);                                                                  \
         }                                                                                                          \
         static constexpr StepKernels<T> kernels{square_sum_of, step_of};                                           \
     };

@@ -27,22 +27,14 @@ struct StepSlots {
     const T* state_in[2];
     T* theta_out;
     T* state_out[2];
-
-    // The same slots from parameter `begin` on.
-    StepSlots from(std::int64_t begin) const {
-        auto moved = [begin](auto* slot) { return slot ? slot + begin : slot; };
-        return {moved(theta),        moved(grad),
-                {moved(state_in[0]), moved(state_in[1])},
-                moved(theta_out),    {moved(state_out[0]), moved(state_out[1])}};
-    }
 };
 
 template <typename T>
 struct StepKernels {
     // sum of squares of size numbers, in an order fixed by size alone
     double (*square_sum)(const T* values, std::int64_t size);
-    // the step on the first size parameters, the gradient multiplied by scale
-    void (*step)(const StepRule<T>& rule, const StepSlots<T>& slots, T scale, std::int64_t size);
+    // the step on parameters [begin, end), the gradient multiplied by scale
+    void (*step)(const StepRule<T>& rule, const StepSlots<T>& slots, T scale, std::int64_t begin, std::int64_t end);
 };
 
 // The widest version this machine runs; every version gives the same bits. `baseline` asks for the narrowest.

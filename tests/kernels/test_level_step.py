@@ -79,18 +79,6 @@ def test_twenty_steps_equal_torch_optim_in_float64(settings, max_grad_norm):
     torch.testing.assert_close(theta, torch.stack([a.detach() for a in actors]), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("max_grad_norm", [None, 1.0])
-@pytest.mark.parametrize("settings", SETTINGS[:2], ids=IDS[:2])
-def test_a_level_that_no_cache_holds_is_the_same_numbers(settings, max_grad_norm):
-    """It is written past the caches where its place allows: the second group begins at an odd number."""
-    theta, grad, state = slots(settings, 2, 4_200_001)
-    common = {**settings, "lr": 2e-3, "step": 3, "max_grad_norm": max_grad_norm}
-    (streamed,) = nan_like([theta])
-    level_step(theta, grad, state, streamed, **common)
-    level_step(theta, grad, state, theta, **common)
-    assert torch.equal(streamed, theta)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("settings", SETTINGS, ids=IDS)
 def test_place_threads_and_instruction_set_change_no_bit(settings, dtype):
