@@ -2,6 +2,11 @@
 #include "gemm_prelude.hpp"
 
 #include <omp.h>
+#ifdef KPG_AMX_KERNELS
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include <array>
 #include <cstdlib>
@@ -23,6 +28,21 @@ struct Candidate {
     bool supported;
 };
 
+#ifdef KPG_AMX_KERNELS
+// Whether CPU and kernel have AMX's products of bfloat16 and this process may use the tile registers: Linux gives them
+// to whoever asks. See its Documentation/arch/x86/xstate.rst.
+bool has_amx() {
+    constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kOsSavesRegisters = 1u << 27, kTileState = 3u << 17;
+    constexpr int kRequestState = 0x1023, kTileData = 18;
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & kOsSavesRegisters)) return false;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & kBf16) || !(d & kTile)) return false;
+    unsigned saved, high;
+    asm("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+    return (saved & kTileState) == kTileState && syscall(SYS_arch_prctl, kRequestState, kTileData) == 0;
+}
+#endif
+
 // From the widest to the narrowest.
 std::vector<Candidate> candidates() {
     std::vector<Candidate> all;
@@ -31,11 +51,17 @@ std::vector<Candidate> candidates() {
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+#ifdef KPG_AMX_KERNELS
+    all.push_back({"amx_bf16", &kernels_amx, avx512 && __builtin_cpu_supports("avx512bf16") && has_amx()});
+#endif
     all.push_back({"avx512_bf16", &kernels_avx512_bf16, avx512 && __builtin_cpu_supports("avx512bf16")});
     all.push_back({"avx512", &kernels_avx512, avx512});
     all.push_back({"avx2", &kernels_avx2, avx2});
 #endif
     all.push_back({"generic", &kernels_generic, true});
+#ifdef KPG_X86_KERNELS
+    all.push_back({"amx_emulated", &kernels_amx_emulated, avx512});  // behind what is there always: for tests only
+#endif
     return all;
 }
 
@@ -98,7 +124,7 @@ int threads_for(double flops) { return flops < kSerialFlops || omp_in_parallel()
 }  // namespace kpg
 
 void bind_gemm(py::module_& m) {
-    m.def("kernel_names", &kpg::kernel_names, "Instruction sets with kernels that this CPU supports, widest first.");
+    m.def("kernel_names", &kpg::kernel_names, "Instruction sets with kernels that this CPU supports, widest first; amx_emulated, behind them, is for tests.");
     m.def("chosen_kernels", [] { return std::string(kpg::chosen.name); }, "The instruction set whose kernels run.");
     m.def("choose_kernels", &kpg::choose_kernels, py::arg("name"), "Use the kernels of this instruction set from now on.");
 }

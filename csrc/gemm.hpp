@@ -130,7 +130,8 @@ struct Kernels {
     void (*surrogate)(const Surrogate&, const SurrogateOutputs&);
 };
 
-extern const Kernels kernels_generic, kernels_avx2, kernels_avx512, kernels_avx512_bf16;
+extern const Kernels kernels_generic, kernels_avx2, kernels_avx512, kernels_avx512_bf16, kernels_amx,
+    kernels_amx_emulated;
 
 // The widest table this CPU supports, unless another was chosen from Python.
 const Kernels& kernels();

@@ -1,124 +1,37 @@
-// The matrix products everything here is made of: register tiles, packing, and a blocked product on one thread.
+// The matrix products everything here is made of: packing, and a blocked product on one thread.
 //
-// A product C[M, N] += A[M, K] B[K, N] runs over tiles of kTileRows x up to kTileVecs registers. B is packed once into
-// panels as wide as a tile, so that a panel's rows follow each other; A is read in place (row by row) or, for the
-// gradient of weights where K counts samples, packed into strips of kTileRows columns. C is summed in registers over
-// kDepth of K, so that a panel (kDepth x tile width) stays in the first-level cache.
-//
-// The arithmetic is a template parameter: Fp32, or Bf16, where a lane holds two bfloat16 neighbours along K and a
-// multiplication adds both products to a float32. Packed along K in pairs, the same tiles serve both.
+// A product C[M, N] += A[M, K] B[K, N] runs over the tiles of Tiles<P>. B is packed once into panels as wide as a tile,
+// so that a panel's rows follow each other; A is read in place (row by row) or, for the gradient of weights where K
+// counts samples, packed into strips of columns. C is summed over kDepth of K, so that a panel (kDepth x tile width)
+// stays in the first-level cache.
 #pragma once
 
 namespace kpg::KPG_ISA {
 
-#if KPG_LANES == 16 || defined(__aarch64__)
-constexpr int kTileRows = 8;  // 8 x 3 sums of 32 registers
-#else
-constexpr int kTileRows = 4;  // 4 x 3 of 16
-#endif
-constexpr int kTileVecs = 3;
 constexpr std::int64_t kDepth = 256;
 
-struct Fp32 {
-    static constexpr int kPack = 1;
-    KPG_INLINE Vec multiply_add(Vec sum, Vec a, Vec b) { return sum + a * b; }
-};
-
-struct Bf16 {
-    static constexpr int kPack = 2;
-    KPG_INLINE Vec multiply_add(Vec sum, Vec a, Vec b) {
-#ifdef KPG_BF16_DOT
-        return reinterpret_cast<Vec>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(a),
-                                                      reinterpret_cast<__m512bh>(b)));
-#else
-        UVec a_bits = reinterpret_cast<UVec>(a), b_bits = reinterpret_cast<UVec>(b);
-        sum += reinterpret_cast<Vec>(a_bits << 16) * reinterpret_cast<Vec>(b_bits << 16);
-        return sum + reinterpret_cast<Vec>(a_bits & 0xffff0000u) * reinterpret_cast<Vec>(b_bits & 0xffff0000u);
-#endif
-    }
-};
-
-constexpr std::int64_t round_up(std::int64_t a, std::int64_t unit) { return (a + unit - 1) / unit * unit; }
-constexpr std::int64_t vectors(std::int64_t columns) { return (columns + kLanes - 1) / kLanes; }
-
-// How many registers wide the next panel is when `left` remain: never a single one beside a full one if avoidable.
-KPG_INLINE int panel_width(std::int64_t left) { return left == 4 ? 2 : left < kTileVecs ? int(left) : kTileVecs; }
-
-// What a tile's sums are added to, and what becomes of them. Sums start from zero and meet what they are added to at
-// the end: starting from a large number would round every small product to its last place.
-struct Epilogue {
-    const float* row = nullptr;  // a bias, the same for every row; not together with add
-    bool add = false;            // what C holds
-    bool relu = false;
-};
-
-// C[Rows, Vecs registers] from A and a packed panel of depth `depth` (in packs). A's element (i, k) is a[i * stride + k]
-// or, where kStrip, a[k * kTileRows + i].
-template <class P, int Rows, int Vecs, bool Strip>
-KPG_INLINE void tile(std::int64_t depth, const float* a, std::int64_t a_stride, const float* b, float* c,
-                     std::int64_t c_stride, const Epilogue& how) {
-    Vec sum[Rows][Vecs] = {};
-#pragma GCC unroll 2
-    for (std::int64_t k = 0; k < depth; ++k) {
-        Vec row[Vecs];
-#pragma GCC unroll 3
-        for (int j = 0; j < Vecs; ++j) row[j] = load(b + j * kLanes);
-#pragma GCC unroll 8
-        for (int i = 0; i < Rows; ++i) {
-            Vec value = splat(Strip ? a[i] : a[i * a_stride]);
-#pragma GCC unroll 3
-            for (int j = 0; j < Vecs; ++j) sum[i][j] = P::multiply_add(sum[i][j], value, row[j]);
-        }
-        b += Vecs * kLanes;
-        a += Strip ? kTileRows : 1;
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 3
-        for (int j = 0; j < Vecs; ++j) {
-            float* to = c + i * c_stride + j * kLanes;
-            Vec total = sum[i][j];
-            if (how.add) total += load(to);
-            if (how.row) total += load(how.row + j * kLanes);
-            store(to, how.relu ? at_least(total, 0.0f) : total);
-        }
-    }
-}
-
-template <class P, int Rows, bool Strip>
-KPG_INLINE void tile_of_rows(int vecs, std::int64_t depth, const float* a, std::int64_t a_stride, const float* b,
-                             float* c, std::int64_t c_stride, const Epilogue& how) {
-    if (vecs == 3) return tile<P, Rows, 3, Strip>(depth, a, a_stride, b, c, c_stride, how);
-    if (vecs == 2) return tile<P, Rows, 2, Strip>(depth, a, a_stride, b, c, c_stride, how);
-    tile<P, Rows, 1, Strip>(depth, a, a_stride, b, c, c_stride, how);
-}
-
 template <class P>
-static void tile_of(std::int64_t rows, int vecs, std::int64_t depth, const float* a, std::int64_t a_stride,
-                    const float* b, float* c, std::int64_t c_stride, const Epilogue& how) {
-    switch (rows) {
-#if KPG_LANES == 16 || defined(__aarch64__)
-        case 8: return tile_of_rows<P, 8, false>(vecs, depth, a, a_stride, b, c, c_stride, how);
-        case 7: return tile_of_rows<P, 7, false>(vecs, depth, a, a_stride, b, c, c_stride, how);
-        case 6: return tile_of_rows<P, 6, false>(vecs, depth, a, a_stride, b, c, c_stride, how);
-        case 5: return tile_of_rows<P, 5, false>(vecs, depth, a, a_stride, b, c, c_stride, how);
+struct TilesOf {
+    using type = RegisterTiles<P>;
+};
+#ifdef KPG_AMX
+template <>
+struct TilesOf<Bf16> {
+    using type = AmxTiles;
+};
 #endif
-        case 4: return tile_of_rows<P, 4, false>(vecs, depth, a, a_stride, b, c, c_stride, how);
-        case 3: return tile_of_rows<P, 3, false>(vecs, depth, a, a_stride, b, c, c_stride, how);
-        case 2: return tile_of_rows<P, 2, false>(vecs, depth, a, a_stride, b, c, c_stride, how);
-        default: return tile_of_rows<P, 1, false>(vecs, depth, a, a_stride, b, c, c_stride, how);
-    }
-}
+template <class P>
+using Tiles = typename TilesOf<P>::type;
 
 // Floats of a packed B with `depth` packs along K and `columns` columns.
 KPG_INLINE std::int64_t packed_size(std::int64_t depth, std::int64_t columns) {
     return depth * vectors(columns) * kLanes;
 }
 
-template <class F>
+template <class P, class F>
 KPG_INLINE void for_each_panel(std::int64_t vecs, F&& visit) {
     for (std::int64_t first = 0; first < vecs;) {
-        int width = panel_width(vecs - first);
+        int width = Tiles<P>::panel_width(vecs - first);
         visit(first, width);
         first += width;
     }
@@ -208,7 +121,7 @@ template <class P>
 static void pack_panels(const Source& source, std::int64_t vecs, std::int64_t first_vec, std::int64_t capacity,
                         std::int64_t at, float* packed) {
     std::int64_t packs = (source.rows + P::kPack - 1) / P::kPack, last_vec = first_vec + vectors(source.columns);
-    for_each_panel(vecs, [&](std::int64_t first, int width) {
+    for_each_panel<P>(vecs, [&](std::int64_t first, int width) {
         for (std::int64_t vec = first < first_vec ? first_vec : first; vec < first + width && vec < last_vec; ++vec) {
             float* to = packed + first * kLanes * capacity + (at * width + vec - first) * kLanes;
             if (source.row_stride == 1 && source.column_stride != 1 && !source.subtrahend) {
@@ -222,9 +135,25 @@ static void pack_panels(const Source& source, std::int64_t vecs, std::int64_t fi
     });
 }
 
+// Write `source` (rows are samples) as strips whose columns are rows of packs: [column][capacity], from pack `at` on.
+template <class P>
+static void pack_strips_of_rows(const Source& source, std::int64_t capacity, std::int64_t at, float* strips) {
+    const std::int64_t packs = (source.rows + P::kPack - 1) / P::kPack;
+    for (std::int64_t column = 0; column < source.columns; column += kLanes) {
+        const std::int64_t left = std::min<std::int64_t>(round_up(source.columns - column, kTileRows), kLanes);
+        for (std::int64_t k = 0; k < packs; k += kLanes) {
+            Vec square[kLanes];
+            for (int i = 0; i < kLanes; ++i) square[i] = packed_lanes<P>(source, k + i, column);
+            Tiles<P>::transpose(square);
+            for (int i = 0; i < left; ++i) store_first(strips + (column + i) * capacity + at + k, square[i], packs - k);
+        }
+    }
+}
+
 // Write `source` (rows are samples) as strips of kTileRows columns: [strip][capacity][kTileRows], from pack `at` on.
 template <class P>
 static void pack_strips(const Source& source, std::int64_t capacity, std::int64_t at, float* strips) {
+    if constexpr (Tiles<P>::kStripsOfRows) return pack_strips_of_rows<P>(source, capacity, at, strips);
     std::int64_t packs = (source.rows + P::kPack - 1) / P::kPack;
     for (std::int64_t column = 0; column < source.columns; column += kLanes) {
         for (std::int64_t k = 0; k < packs; ++k) {
@@ -243,10 +172,11 @@ static void pack_strips(const Source& source, std::int64_t capacity, std::int64_
 template <class P>
 static void product(std::int64_t m, std::int64_t depth, Rows a, const float* packed, std::int64_t columns, bool padded,
                     float* c, std::int64_t c_stride, const Epilogue& how) {
-    for_each_panel(vectors(columns), [&](std::int64_t first, int width) {
+    Tiles<P> tile;
+    for_each_panel<P>(vectors(columns), [&](std::int64_t first, int width) {
         std::int64_t left = columns - first * kLanes;
         bool detour = !padded && left < width * kLanes;
-        float buffer[kTileRows * kTileVecs * kLanes];
+        float buffer[Tiles<P>::kRows * Tiles<P>::kVecs * kLanes];
         const float* panel = packed + first * kLanes * depth;
         for (std::int64_t k = 0; k < depth || k == 0; k += kDepth) {
             std::int64_t part = depth - k < kDepth ? depth - k : kDepth;
@@ -254,18 +184,18 @@ static void product(std::int64_t m, std::int64_t depth, Rows a, const float* pac
             now.add = how.add || k > 0;
             now.row = how.row && k == 0 ? how.row + first * kLanes : nullptr;
             now.relu = how.relu && k + part == depth;
-            for (std::int64_t i = 0; i < m; i += kTileRows) {
-                std::int64_t rows = m - i < kTileRows ? m - i : kTileRows;
+            for (std::int64_t i = 0; i < m; i += Tiles<P>::kRows) {
+                const std::int64_t rows = std::min<std::int64_t>(m - i, Tiles<P>::kRows);
                 float* to = c + i * c_stride + first * kLanes;
                 const float* from = a.data + i * a.stride + k;
                 if (!detour) {
-                    tile_of<P>(rows, width, part, from, a.stride, panel + k * width * kLanes, to, c_stride, now);
+                    tile(rows, width, part, from, a.stride, panel + k * width * kLanes, to, c_stride, now);
                     continue;
                 }
                 for (std::int64_t r = 0; now.add && r < rows; ++r) {
                     std::memcpy(buffer + r * width * kLanes, to + r * c_stride, left * sizeof(float));
                 }
-                tile_of<P>(rows, width, part, from, a.stride, panel + k * width * kLanes, buffer, width * kLanes, now);
+                tile(rows, width, part, from, a.stride, panel + k * width * kLanes, buffer, width * kLanes, now);
                 for (std::int64_t r = 0; r < rows; ++r) {
                     std::memcpy(to + r * c_stride, buffer + r * width * kLanes, left * sizeof(float));
                 }
@@ -279,12 +209,14 @@ template <class P>
 static void add_transposed_product(std::int64_t depth, const float* strips, std::int64_t strip_columns,
                                    const float* packed, std::int64_t vecs, std::int64_t capacity, float* c,
                                    std::int64_t c_stride, bool add = true) {
+    Tiles<P> tile;
     Epilogue how;
     how.add = add;
-    for_each_panel(vecs, [&](std::int64_t first, int width) {
-        for (std::int64_t i = 0; i < strip_columns; i += kTileRows) {
-            tile_of_rows<P, kTileRows, true>(width, depth, strips + i * capacity, 0, packed + first * kLanes * capacity,
-                                             c + i * c_stride + first * kLanes, c_stride, how);
+    for_each_panel<P>(vecs, [&](std::int64_t first, int width) {
+        for (std::int64_t i = 0; i < strip_columns; i += Tiles<P>::kRows) {
+            const std::int64_t rows = std::min<std::int64_t>(strip_columns - i, Tiles<P>::kRows);
+            tile.strip(rows, width, depth, strips + i * capacity, capacity, packed + first * kLanes * capacity,
+                       c + i * c_stride + first * kLanes, c_stride, how);
         }
     });
 }

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 
 #include "gemm.hpp"
 #include "philox.hpp"
@@ -12,4 +14,8 @@
 // The wider instruction sets are asked for by GCC's pragmas; other compilers build the generic kernels alone.
 #if defined(__x86_64__) && !defined(__clang__)
 #define KPG_X86_KERNELS
+// GCC 11 came with the first assemblers that know AMX; Linux is asked for its tile registers.
+#if __GNUC__ >= 11 && defined(__linux__)
+#define KPG_AMX_KERNELS
+#endif
 #endif

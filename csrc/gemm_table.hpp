@@ -1,6 +1,10 @@
 // All kernels of one instruction set; included once by each gemm_<isa>.cpp.
 #pragma once
 #include "gemm_simd.hpp"
+#include "gemm_tiles.hpp"
+#ifdef KPG_AMX
+#include "gemm_amx.hpp"
+#endif
 #include "gemm_kernels.hpp"
 #include "linear_kernels.hpp"
 #include "mlp_kernels.hpp"

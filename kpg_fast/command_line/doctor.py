@@ -89,7 +89,8 @@ def _backends() -> Iterator[Finding]:
 
     yield Finding("backend C++", True, f"{extension.__file__}, built", needed=True)
     threads = f"{torch.get_num_threads()} threads of {os.cpu_count()} CPUs"
-    yield Finding("backend CPU", True, f"numba and oneDNN, {threads}", needed=True)
+    kernels = f"C++ kernels for {extension.chosen_kernels()}"
+    yield Finding("backend CPU", True, f"{kernels}, numba, {threads}", needed=True)
     if torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability()
         name = f"{torch.cuda.get_device_name()}, compute capability {major}.{minor}, CUDA {torch.version.cuda}"
