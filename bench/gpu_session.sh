@@ -9,8 +9,8 @@
 # has to come with the tree (git ignores it). Rows name the commit by git, or by KPG_COMMIT, or as pack wrote it: pack
 # after the commit.
 #
-# Seconds at most, and 5 more for whatever has to be killed: build 55, tests 110, training 125, profile 40, kernels 50,
-# large tests and compute-sanitizer 60; in all 440 and 30. What matters least comes last, as do the rows within a part.
+# Seconds at most, and 5 more for whatever has to be killed: build 55, tests 110, training 125, profile 55, kernels 45,
+# large tests and compute-sanitizer 55; in all 445 and 30. What matters least comes last, as do the rows within a part.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,6 +32,14 @@ rm -f "$OUT"/{summary,logs,profile}.txt "$OUT"/{training,kernels}.jsonl
 LOGS=$(mktemp -d)
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 export KPG_COMMIT=${KPG_COMMIT:-$(cat .gpu_site/COMMIT 2> /dev/null)}
+
+# NVVM, which compiles SMAX, is looked for among Python's packages, and else only where CUDA_HOME or CUDA_PATH says
+if [ -z "${CUDA_HOME:-}${CUDA_PATH:-}" ]; then
+  nvcc=$(readlink -f "$(command -v nvcc)" 2> /dev/null)
+  for folder in /usr/local/cuda "${nvcc%/bin/nvcc}"; do
+    [ -d "$folder/nvvm" ] && export CUDA_HOME=$folder && break
+  done
+fi
 
 note() { echo "$*" | tee -a "$OUT/summary.txt"; }
 
@@ -63,16 +71,20 @@ tests() {
 }
 PYTEST=("$PYTHON" -m pytest -q -rs -p no:cacheprovider)
 
-# Every test file a process, since most of their time goes into compiling; and beside them, once before anything is
-# timed, what is timed later, so that Triton finds it compiled on the disk then.
+# Every test file a process, and long ones two, since most of their time goes into compiling; and beside them, once
+# before anything is timed, what is timed later, so that Triton finds it compiled on the disk then.
 prove_and_compile() {
   local -x OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1  # there are processes enough
   local file share
   if have_pytest; then
     # first of all: whether SMAX can be captured beside torch, and whether training can
-    for file in test_smax test_training; do tests $file 110 "${PYTEST[@]}" tests/gpu/$file.py & done
+    tests test_smax 110 "${PYTEST[@]}" tests/gpu/test_smax.py &
+    tests test_training_graphs 110 "${PYTEST[@]}" tests/gpu/test_training.py -k graphs &
+    tests test_training_others 110 "${PYTEST[@]}" tests/gpu/test_training.py -k 'not graphs' &
+    tests test_smax_traces_v1 110 nice "${PYTEST[@]}" tests/gpu/test_smax_traces.py -k 'not smacv2' &
+    tests test_smax_traces_v2 110 nice "${PYTEST[@]}" tests/gpu/test_smax_traces.py -k smacv2 &
     for file in $(basename -s .py tests/gpu/test_*.py); do
-      case $file in test_smax | test_training | test_large) continue ;; esac
+      case $file in test_smax | test_smax_traces | test_training | test_large) continue ;; esac
       tests "$file" 110 nice "${PYTEST[@]}" "tests/gpu/$file.py" &
     done
   fi
@@ -95,7 +107,7 @@ check_memory() {
     note "sanitizer: left out, compute-sanitizer is not on the PATH"
     return
   fi
-  tests sanitizer 60 compute-sanitizer --error-exitcode 1 "${PYTEST[@]}" tests/gpu -k "$SMALL"
+  tests sanitizer 55 compute-sanitizer --error-exitcode 1 "${PYTEST[@]}" tests/gpu -k "$SMALL"
 }
 
 { nvidia-smi; "$PYTHON" -m pip list; } > "$OUT/machine.txt" 2>&1 &
@@ -108,11 +120,11 @@ have_pytest || note "tests: exit 1, left out: this Python has no pytest. Where t
   "'$0 pack', and bring the folder .gpu_site, which git ignores, with the tree"
 prove_and_compile
 run training 125 "$PYTHON" -m bench.gpu_training --out "$OUT/training.jsonl"
-run profile 40 "$PYTHON" -m bench.gpu_profile --out "$OUT/profile.txt"
-run kernels 50 "$PYTHON" -m bench.gpu --out "$OUT/kernels.jsonl"
+run profile 55 "$PYTHON" -m bench.gpu_profile --out "$OUT/profile.txt"
+run kernels 45 "$PYTHON" -m bench.gpu --out "$OUT/kernels.jsonl"
 if have_pytest; then
   check_memory &
-  tests test_large 60 "${PYTEST[@]}" tests/gpu/test_large.py &  # tens of gigabytes, so beside little else
+  tests test_large 55 "${PYTEST[@]}" tests/gpu/test_large.py &  # tens of gigabytes, so beside little else
 fi
 finish
 rmdir "$LOGS"

@@ -102,9 +102,10 @@ def test_separate_actors_give_a_permuted_view_and_get_one(device):
 
 def test_rates_may_lie_on_the_device(device):
     inputs = move(device, *batch(3, 2, 5, 7))
-    eps, coef, others = torch.tensor([[0.2], [0.03], [0.1]], device=device)
+    eps, coef, others = rates = torch.tensor([[0.2], [0.03], [0.1]], device=device)
+    numbers = rates.flatten().tolist()
     for mode in CLIP_MODES:
-        plain = gpu.k_level_surrogate(*inputs, 0.2, 0.03, mode, 0.1)
+        plain = gpu.k_level_surrogate(*inputs, *numbers[:2], mode, numbers[2])
         read = gpu.k_level_surrogate(*inputs, eps, coef, mode, others)
         assert all(torch.equal(a.view(b.shape), b) for a, b in zip(read, plain, strict=True))
 
