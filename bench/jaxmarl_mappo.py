@@ -4,9 +4,9 @@ The script is not in JaxMARL's wheel, so this takes the path of a checkout: base
 imported as it stands. Its logging (wandb) and command line (hydra) are replaced by stand-ins that only record, so
 that neither an account nor a configuration tree is needed; the training itself is one jitted call as theirs.
 
-    python bench/jaxmarl_mappo.py CHECKOUT [--map 2s3z] [--steps 1000000] [--seed 0]
+    python bench/jaxmarl_mappo.py CHECKOUT [--map 2s3z] [--steps 1000000] [--seed 0] [--num-envs 128]
 
-Needs jaxmarl, distrax and omegaconf.
+Needs jaxmarl, distrax and omegaconf; it runs on whatever device JAX finds.
 """
 
 import argparse
@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--map", default="2s3z")
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--num-envs", type=int, default=SETTINGS["NUM_ENVS"])
     args = parser.parse_args()
 
     log: list[dict[str, float]] = []
@@ -77,7 +78,8 @@ def main() -> None:
     script = load_script(args.checkout, log, start)
     import jax
 
-    config = SETTINGS | {"MAP_NAME": args.map, "TOTAL_TIMESTEPS": args.steps, "SEED": args.seed}
+    chosen = {"MAP_NAME": args.map, "TOTAL_TIMESTEPS": args.steps, "SEED": args.seed, "NUM_ENVS": args.num_envs}
+    config = SETTINGS | chosen
     key = jax.random.PRNGKey(args.seed)
     compiled = jax.jit(script.make_train(config)).lower(key).compile()
     compile_seconds = time.perf_counter() - start[0]
@@ -89,7 +91,8 @@ def main() -> None:
         print(json.dumps(row))
     steps = config["NUM_UPDATES"] * config["NUM_STEPS"] * config["NUM_ENVS"]
     totals = {"steps": steps, "seconds": seconds, "env_sps": steps / seconds, "compile_seconds": compile_seconds}
-    print(json.dumps(totals | {"map": args.map, "seed": args.seed, "jax": jax.__version__}))
+    about = {"map": args.map, "seed": args.seed, "num_envs": args.num_envs, "device": str(jax.devices()[0])}
+    print(json.dumps(totals | about | {"jax": jax.__version__}))
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def test_session_is_a_script_of_less_than_eight_minutes():
     subprocess.run(["bash", "-n", str(SCRIPT)], check=True)
     phases: dict[str, int] = {}
     for name, limit in re.findall(r"(?:run|tests) [\"$]*(\w+)\"? (\d+) ", SCRIPT.read_text()):
-        together = {"test_large": "last", "sanitizer": "last", "file": "tests"}
+        together = {"test_large": "last", "sanitizer": "last", "sanitizer_smax": "last", "file": "tests"}
         phase = together.get(name, "tests" if name.startswith(("compile_", "test_")) else name)
         phases[phase] = max(phases.get(phase, 0), int(limit))
     assert phases.keys() == {"build", "tests", "training", "profile", "kernels", "last"}
