@@ -1,5 +1,6 @@
 """Work that a card repeats: captured once and replayed, and on two streams where parts do not wait for each other."""
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
@@ -12,6 +13,7 @@ Capture = Callable[[Callable[[], T]], tuple[T, Callable[[], None]]]
 
 def cuda_graph(work: Callable[[], T]) -> tuple[T, Callable[[], None]]:
     """Capture what ``work`` queues, without doing it; returns its result and a function that does it."""
+    gc.collect()  # or what is found in the middle of it would give its graphs, events and pinned memory back there
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         result = work()

@@ -5,6 +5,10 @@ copy to the card of memory that is not pinned, an operation between tensors of t
 compute is tests/gpu's.
 """
 
+import gc
+import weakref
+from contextlib import contextmanager
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -12,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from kpg_fast.config import Config
 from kpg_fast.envs import make
+from kpg_fast.graphs import cuda_graph
 from kpg_fast.k_mappo_trainer import KMappoTrainer
 from kpg_fast.place import Place, Sent
 
@@ -95,3 +100,32 @@ def test_waiting_is_seen(monkeypatch, wait, error):
     monkeypatch.setattr(NothingHappens, "step", lambda self, action, out: wait(out))
     with pytest.raises((AssertionError, RuntimeError, NotImplementedError), match=error):
         iterate(monkeypatch)
+
+
+def test_nothing_that_is_gone_is_given_back_during_a_capture(monkeypatch):
+    """A trainer is in cycles; its graphs and pinned memory must not be freed while another's work is captured."""
+
+    class Gone:
+        def __init__(self):
+            self.itself = self
+
+    gone = []
+
+    @contextmanager
+    def capturing(graph):
+        gone.append(gone[0]() is None)
+        yield
+
+    class Graph:
+        def replay(self):
+            pass
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    gc.disable()
+    try:
+        gone.append(weakref.ref(Gone()))
+        assert cuda_graph(lambda: 3)[0] == 3
+    finally:
+        gc.enable()
+    assert gone[1]
