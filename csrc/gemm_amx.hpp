@@ -45,19 +45,17 @@ class AmxTiles {
     void operator()(std::int64_t rows, int vecs, std::int64_t depth, const float* a, std::int64_t a_stride, const float* b,
                     float* c, std::int64_t c_stride, const Epilogue& how) {
         shape(rows);
-        const bool plain = !how.add && !how.row && !how.relu;
-        float buffer[kRows * kVecs * kLanes];
-        float* const sums = plain ? c : buffer;
-        const std::int64_t stride = plain ? c_stride : vecs * kLanes;
         if (rows > kHeight) {
-            vecs > 1 ? multiply<true, true>(rows, depth, a, a_stride, b, sums, stride)
-                     : multiply<true, false>(rows, depth, a, a_stride, b, sums, stride);
+            vecs > 1 ? multiply<true, true>(rows, depth, a, a_stride, b, c, c_stride, how)
+                     : multiply<true, false>(rows, depth, a, a_stride, b, c, c_stride, how);
         } else {
-            vecs > 1 ? multiply<false, true>(rows, depth, a, a_stride, b, sums, stride)
-                     : multiply<false, false>(rows, depth, a, a_stride, b, sums, stride);
+            vecs > 1 ? multiply<false, true>(rows, depth, a, a_stride, b, c, c_stride, how)
+                     : multiply<false, false>(rows, depth, a, a_stride, b, c, c_stride, how);
         }
-        for (std::int64_t i = 0; !plain && i < rows; ++i) {
-            for (int j = 0; j < vecs * kLanes; j += kLanes) finish(load(sums + i * stride + j), j, c + i * c_stride, how);
+        for (std::int64_t i = 0; how.relu && i < rows; ++i) {
+            for (float* to = c + i * c_stride; to < c + i * c_stride + vecs * kLanes; to += kLanes) {
+                kpg::KPG_ISA::store(to, at_least(load(to), 0.0f));
+            }
         }
     }
 
@@ -103,21 +101,25 @@ class AmxTiles {
         height = rows;
     }
 
-    KPG_INLINE void finish(Vec total, int j, float* c, const Epilogue& how) {
-        if (how.add) total += load(c + j);
-        if (how.row) total += load(how.row + j);
-        kpg::KPG_ISA::store(c + j, how.relu ? at_least(total, 0.0f) : total);
+    // What a tile's sums are added to. Unlike a sum in registers, one here may begin with it: an instruction adds up 32
+    // products before they meet the sum.
+    template <int T>
+    KPG_INLINE void begin(const float* c, std::int64_t c_stride, const Epilogue& how, std::int64_t column = 0) {
+        if (how.add) return TileRegisters::load<T>(c + column, c_stride);
+        if (how.row) return TileRegisters::load<T>(how.row + column, 0);
+        TileRegisters::zero<T>();
     }
 
-    // sums = A B; the packs that do not fill a tile are copied among zeros.
+    // C = A B and what the sums begin with; the packs that do not fill a tile are copied among zeros.
     template <bool Tall, bool Wide>
     static void multiply(std::int64_t rows, std::int64_t depth, const float* a, std::int64_t a_stride, const float* b,
-                         float* sums, std::int64_t stride) {
+                         float* c, std::int64_t c_stride, const Epilogue& how) {
         constexpr std::int64_t b_stride = (Wide ? 2 : 1) * kLanes;
-        TileRegisters::zero<kSum>();
-        if constexpr (Wide) TileRegisters::zero<kSum + 1>();
-        if constexpr (Tall) TileRegisters::zero<kSum + 2>();
-        if constexpr (Tall && Wide) TileRegisters::zero<kSum + 3>();
+        float* const below = c + kHeight * c_stride;
+        begin<kSum>(c, c_stride, how);
+        if constexpr (Wide) begin<kSum + 1>(c, c_stride, how, kLanes);
+        if constexpr (Tall) begin<kSum + 2>(below, c_stride, how);
+        if constexpr (Tall && Wide) begin<kSum + 3>(below, c_stride, how, kLanes);
         std::int64_t k = 0;
         for (; k + kPacks <= depth; k += kPacks) add<Tall, Wide>(a + k, a_stride, b + k * b_stride);
         if (k < depth) {
@@ -128,10 +130,10 @@ class AmxTiles {
             std::memcpy(b_rest, b + k * b_stride, (depth - k) * b_stride * sizeof(float));
             add<Tall, Wide>(a_rest, kPacks, b_rest);
         }
-        TileRegisters::store<kSum>(sums, stride);
-        if constexpr (Wide) TileRegisters::store<kSum + 1>(sums + kLanes, stride);
-        if constexpr (Tall) TileRegisters::store<kSum + 2>(sums + kHeight * stride, stride);
-        if constexpr (Tall && Wide) TileRegisters::store<kSum + 3>(sums + kHeight * stride + kLanes, stride);
+        TileRegisters::store<kSum>(c, c_stride);
+        if constexpr (Wide) TileRegisters::store<kSum + 1>(c + kLanes, c_stride);
+        if constexpr (Tall) TileRegisters::store<kSum + 2>(below, c_stride);
+        if constexpr (Tall && Wide) TileRegisters::store<kSum + 3>(below + kLanes, c_stride);
     }
 
     template <bool Tall, bool Wide>
