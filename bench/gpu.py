@@ -89,7 +89,11 @@ def compile_share(index: int, shares: int) -> None:
         with gpu_ahead.recording(target()) as launches:
             start()
         for launch in launches:
-            launch.kernel.warmup(*launch.arguments.values(), grid=launch.grid, **launch.options)
+            try:
+                compiled = launch.kernel.warmup(*launch.arguments.values(), grid=launch.grid, **launch.options)
+                assert compiled.run  # to ask for it compiles what launches the kernel, too
+            except Exception:  # when it is measured, its row will say so
+                traceback.print_exc()
         print(f"{case}: {len(launches)} launches", flush=True)
 
 
