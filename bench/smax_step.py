@@ -31,6 +31,7 @@ NUM_ENVS = 1024
 STEPS = {"2s3z": (1500, 24), "3s5z_vs_3s6z": (750, 12), "10m_vs_11m": (400, 8), "27m_vs_30m": (80, 1)}
 TESTS = ("tests/envs/smax/test_parity.py", "tests/envs/smax/test_env.py")
 FOR_BENCH = 99  # a purpose of random numbers that the games do not use
+DRAWS = 8  # of 16 bits in the four words of a block
 
 
 @njit(parallel=True, nogil=True)
@@ -40,16 +41,16 @@ def choose(available: Array, clock: int, action: Array) -> None:
     for e in prange(envs):
         words = philox(1, e, clock, 0, FOR_BENCH)
         for i in range(agents):
-            if i % 4 == 0 and i:
+            if i % DRAWS == 0 and i:
                 words = philox(1, e, clock, i, FOR_BENCH)
             count = 0
             for a in range(num_actions):
                 count += available[e, i, a]
-            left = np.uint64(words[i % 4]) * np.uint64(count) >> np.uint64(32)
-            chosen = 0
+            drawn = np.int64(words[i % 4] >> np.uint64(16 * (i % DRAWS // 4)) & np.uint64(0xFFFF)) * count >> 16
+            seen, chosen = 0, 0
             for a in range(num_actions):  # to the end: a loop that breaks off is mispredicted every time
-                chosen = a if available[e, i, a] and left == 0 else chosen
-                left -= np.uint64(available[e, i, a])
+                seen += available[e, i, a]
+                chosen += seen <= drawn
             action[e, i] = chosen
 
 
