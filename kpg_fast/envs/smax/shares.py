@@ -1,4 +1,4 @@
-"""How threads share games: each takes the next piece when it is through with its last, and none waits for a slow one."""
+"""How threads share games: each takes the next piece when it is through with its last, so none waits for a slow one."""
 
 from typing import Any
 
