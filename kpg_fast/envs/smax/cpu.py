@@ -1,4 +1,4 @@
-"""The CPU driver: every thread plays a piece of the games after another, phase by phase, with the rules of rules.py.
+"""The CPU driver: every thread plays a share of the games, phase by phase, with the rules of rules.py.
 
 A driver also decides where random numbers come from: the counter-based generator, or arrays given by a test (empty
 arrays mean the generator).
@@ -57,7 +57,6 @@ from kpg_fast.envs.smax.rules import (
     team_alive,
     team_reward,
 )
-from kpg_fast.envs.smax.shares import piece, take
 from kpg_fast.envs.smax.spawn import settle, spawn
 from kpg_fast.envs.vec_env import Array
 
@@ -176,7 +175,7 @@ def _present(f: Array, q: Array, s: Array, scratch: Any, obs: Array, state: Arra
 
 
 @device
-def _present_games(
+def _present_share(
     first: Scalar,
     end: Scalar,
     games: Any,
@@ -199,7 +198,7 @@ def _present_games(
 
 
 @device
-def _step_games(
+def _step_share(
     first: Scalar,
     end: Scalar,
     games: Any,
@@ -259,27 +258,19 @@ def _compile(digest: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
     @njit(parallel=True, nogil=True, cache=True)
     def present(games, s, seed, kinds, restart, given, scratch, next_):  # type: ignore[no-untyped-def]
-        envs, threads, taken = len(restart), len(scratch[0]), np.zeros(1, np.int64)
-        size = piece(envs, threads)
-        for k in prange(threads):
-            first = take(taken, size)
-            while first < envs:
-                end = min(first + size, envs)
-                _present_games(first, end, games, s, seed, kinds, restart, given, (scratch[0][k], scratch[1][k]), next_)
-                first = take(taken, size)
+        envs, shares = len(restart), len(scratch[0])
+        for k in prange(shares):
+            first, end = k * envs // shares, (k + 1) * envs // shares
+            _present_share(first, end, games, s, seed, kinds, restart, given, (scratch[0][k], scratch[1][k]), next_)
         return digest
 
     @njit(parallel=True, nogil=True, cache=True)
     def step(games, s, seed, kinds, actions, given, scratch, next_, outcome, last):  # type: ignore[no-untyped-def]
-        envs, threads, taken = len(outcome[0]), len(scratch[0]), np.zeros(1, np.int64)
-        size = piece(envs, threads)
-        for k in prange(threads):
+        envs, shares = len(outcome[0]), len(scratch[0])
+        for k in prange(shares):
+            first, end = k * envs // shares, (k + 1) * envs // shares
             mine = (scratch[0][k], scratch[1][k])
-            first = take(taken, size)
-            while first < envs:
-                end = min(first + size, envs)
-                _step_games(first, end, games, s, seed, kinds, actions, given, mine, next_, outcome, last)
-                first = take(taken, size)
+            _step_share(first, end, games, s, seed, kinds, actions, given, mine, next_, outcome, last)
         return digest
 
     return present, step

@@ -102,9 +102,9 @@ class SmaxEnv:
         self._ints = np.zeros((num_envs, INT_ROWS, units), np.int32)
         self._counters = np.zeros((num_envs, layout.COUNTERS), np.int64)
         self._games = (self._floats, self._ints, self._counters)
-        threads_used = min(self._threads, num_envs)
-        features = np.zeros((threads_used, units + 1, layout.FEATURE_COLUMNS), np.float32)
-        self._scratch = (features, np.zeros((threads_used, layout.VIEW_ROWS, units), np.float32))
+        shares = min(self._threads, num_envs)
+        features = np.zeros((shares, units + 1, layout.FEATURE_COLUMNS), np.float32)
+        self._scratch = (features, np.zeros((shares, layout.VIEW_ROWS, units), np.float32))
         self._no_actions = np.zeros((num_envs, 0), np.int32)
         self._no_vectors = np.zeros((num_envs, 0, layout.CONTINUOUS_ACTIONS), np.float32)
         self._expected = {name: (a.shape, a.dtype) for name, a in vars(StepArrays.empty(self.spec)).items()}
